@@ -1,0 +1,65 @@
+# Everything a person or CI does here is a target of this file; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+CODE := core/src sandbox-image/src tests scripts
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/.complete ## make .venv with the pinned dependencies and the corral command
+
+.venv/.complete: requirements.lock pyproject.toml core/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+.PHONY: run
+run: setup ## run the sample tasks, each in its own sandbox, and show their results
+	@$(BIN)/corral doctor --brief
+	@$(BIN)/corral run -f k8s/samples
+
+.PHONY: test
+test: setup ## run the checks and the whole test suite, with coverage
+	@$(MAKE) --no-print-directory lint verify
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered --format=text | tail -n 40
+
+.PHONY: lint
+lint: setup ## formatting, lint, types, layers
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy $(CODE)
+	@$(BIN)/lint-imports --no-timing
+
+.PHONY: format
+format: setup ## format the code and apply the safe fixes
+	@$(BIN)/ruff check --quiet --fix $(CODE) || true
+	@$(BIN)/ruff format --quiet $(CODE)
+
+.PHONY: generate
+generate: setup ## write the generated files (CRDs, tool reference) from the models
+	@$(BIN)/python scripts/generate.py
+
+.PHONY: verify
+verify: setup ## fail if a generated file is not what the models say
+	@$(BIN)/python scripts/generate.py --check
+
+.PHONY: bench
+bench: setup ## measure speed and memory: ratios within one run
+	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+.PHONY: lock
+lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tools if it is not on PATH)
+	@uv=$$(command -v uv || echo .tools/bin/uv); \
+	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-sandbox \
+	  core/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
+
+.PHONY: clean
+clean: ## remove what setup and the tests made
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Corral: each tool call of an AI agent alone in a single-use sandbox."""

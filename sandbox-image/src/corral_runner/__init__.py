@@ -1,0 +1,1 @@
+"""The process inside every sandbox; standard library only."""

@@ -1,0 +1,1 @@
+"""The built-in tools: code beside the manifest that describes it."""
