@@ -1,0 +1,1 @@
+"""Sandboxes: the port every backend implements, and the embedded one."""

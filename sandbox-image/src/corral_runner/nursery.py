@@ -1,0 +1,87 @@
+"""The nursery: one warm interpreter that forks a cell for every task and never runs a tool itself."""
+
+import _socket
+import os
+import select
+import sys
+
+from corral_runner import cell, kernel
+from corral_runner.jsonlines import decode, encode
+from corral_runner.server import Server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral_runner.settings import Settings
+
+_MESSAGE_BYTES = 4096
+
+
+class Nursery:
+    """Answers ``cell`` messages on a SOCK_SEQPACKET socket until its other end is closed.
+
+    A message carries one descriptor, the cell's end of a connection. The answer carries a pidfd of the cell, or
+    the error that kept it from being made.
+    """
+
+    def __init__(self, settings: "Settings", control: "_socket.socket") -> None:
+        self._settings = settings
+        self._control = control
+        self._poll = select.poll()
+        self._cells: dict[int, int] = {}
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+
+    def run(self) -> None:
+        self._poll.register(self._control.fileno(), select.POLLIN)
+        while True:
+            for descriptor, _events in self._poll.poll():
+                if descriptor != self._control.fileno():
+                    self._reap(descriptor)
+                elif not self._serve():
+                    return
+
+    def _serve(self) -> bool:
+        try:
+            data, rights, _flags, _address = self._control.recvmsg(_MESSAGE_BYTES, _socket.CMSG_SPACE(4))
+        except ConnectionResetError:  # closed with an answer unread
+            return False
+        if not data:
+            return False
+        request = decode(data)
+        descriptor = int.from_bytes(rights[0][2][:4], sys.byteorder)
+        try:
+            pid = cell.fork_cell(self._settings)
+        except cell.CellError as error:
+            os.close(descriptor)
+            self._control.send(encode({"cell": request["cell"], "error": str(error)}))
+            return True
+        if pid is None:
+            self._be_cell(descriptor)
+        os.close(descriptor)
+        pidfd = os.pidfd_open(pid)
+        self._cells[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        passed = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, sys.byteorder))]
+        self._control.sendmsg([encode({"cell": request["cell"]})], passed)
+        return True
+
+    def _be_cell(self, descriptor: int) -> None:
+        status = 70  # EX_SOFTWARE
+        try:
+            self._control.close()
+            for pidfd in self._cells:
+                os.close(pidfd)
+            connection = _socket.socket(fileno=descriptor)
+            server = Server(self._settings)
+            server.adopt(connection)
+            server.serve()
+            status = 0
+        except BaseException:
+            # To the owner's log: without this a runner's own failure would be a connection that just ends.
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+
+    def _reap(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        os.waitpid(self._cells.pop(pidfd), 0)
+        os.close(pidfd)

@@ -1,0 +1,39 @@
+"""What the runner is told once, before it serves anyone: how this sandbox isolates.
+
+The owner of the sandbox sets it, never a task. The defaults are the strongest; a weaker value exists so that a
+test can show an attack succeed without the layer, and is named in every result as ``weakened``.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+#: Every layer the runner itself can apply, in the order it applies them.
+LAYERS = ("namespaces", "rlimits", "sampling", "landlock", "seccomp")
+
+
+class Settings:
+    """Read from the first argument of the runner's command line, a JSON object."""
+
+    __slots__ = ("bound_workspace", "descriptor", "off", "outer", "preload", "readable")
+
+    def __init__(self, values: "Mapping[str, Any]") -> None:
+        #: Layers that are switched off.
+        self.off: frozenset[str] = frozenset(values.get("off", ()))
+        #: Layers that the backend put around the runner; named in ``ready`` beside the runner's own.
+        self.outer: list[str] = list(values.get("outer", ()))
+        #: Modules to import before the first execution.
+        self.preload: list[str] = list(values.get("preload", ()))
+        #: Directories beside the system's that a tool may read, such as the interpreter's.
+        self.readable: list[str] = list(values.get("readable", ()))
+        #: /workspace is a directory of the host, not a fresh file system of this sandbox.
+        self.bound_workspace: bool = bool(values.get("boundWorkspace", False))
+        #: Number of the inherited descriptor that leads to the owner.
+        self.descriptor: int = int(values.get("descriptor", 3))
+        unknown = self.off - set(LAYERS)
+        if unknown:
+            raise ValueError(f"off: {sorted(unknown)} are no layers; known are {LAYERS}")
+
+    def holds(self, layer: str) -> bool:
+        return layer not in self.off

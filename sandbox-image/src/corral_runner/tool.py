@@ -1,0 +1,319 @@
+"""The tool's own process: takes the restrictions on, runs the tool, tells the runner how it went.
+
+Runs in the child of a fork of the runner. Nothing here is trusted by the runner once the tool has control: what
+arrives on the report channel is the tool's word about itself, bounded and parsed as such.
+"""
+
+import errno
+import os
+import sys
+import time
+
+from corral_runner import kernel, landlock, seccomp
+from corral_runner.interface import InvalidArgument, PermissionRefused, ToolContext, ToolFailure
+from corral_runner.jsonlines import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    import _socket
+
+    from corral_runner.limits import Limits
+    from corral_runner.settings import Settings
+
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+#: Progress frames a second; a tool that reports more often loses the ones between.
+_PROGRESS_PER_SECOND = 20
+
+
+class Work:
+    """What to run and under which restrictions, read from a ``start`` request."""
+
+    __slots__ = ("allowed_paths", "arguments", "env", "limits", "network", "permissions", "run")
+
+    def __init__(self, execution: "dict[str, Any]", limits: "Limits") -> None:
+        self.run: dict[str, Any] = execution["run"]
+        self.arguments: dict[str, Any] = execution.get("arguments", {})
+        self.env: dict[str, str] = execution.get("env", {})
+        self.network: str = execution.get("network", "none")
+        self.allowed_paths: list[str] = execution.get("allowedPaths", ["."])
+        self.permissions: list[str] = execution.get("permissions", ["read"])
+        self.limits = limits
+
+    def may(self, permission: str) -> bool:
+        return permission in self.permissions or "admin" in self.permissions
+
+
+def become(
+    work: Work,
+    settings: "Settings",
+    workspace: str,
+    channel: "_socket.socket",
+    output: "tuple[int, int]",
+    standard_input: int,
+) -> "NoReturn":
+    """Turn this freshly forked process into the tool. Never returns.
+
+    Args:
+        work: what to run.
+        settings: of this sandbox.
+        workspace: absolute path.
+        channel: to the runner, for the report.
+        output: write ends for standard output and standard error.
+        standard_input: descriptor to read from.
+    """
+    status = 1
+    try:
+        os.setsid()
+        os.dup2(standard_input, 0)
+        os.dup2(output[0], 1)
+        os.dup2(output[1], 2)
+        os.dup2(channel.fileno(), 3)
+        channel.detach()
+        kernel.close_from(4)
+        os.set_inheritable(3, False)
+        os.umask(0o022)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        _environment(work, workspace, settings)
+        os.chdir(workspace)
+        listener = _restrict(work, settings, workspace)
+        report = Report()
+        report.ready(listener)
+        status = _run(work, workspace, report)
+    except BaseException as error:  # whatever it is, the runner must hear of it
+        try:
+            Report().failed("SandboxFailed", "the restrictions could not be applied", error)
+        except BaseException:
+            os._exit(71)  # EX_OSERR
+    finally:
+        os._exit(status)
+
+
+def _environment(work: Work, workspace: str, settings: "Settings") -> None:
+    interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
+    os.environ.clear()
+    threads = str(max(1, int(work.limits.cpu)))
+    os.environ.update(
+        {
+            "PATH": ":".join([*interpreters, _SYSTEM_PATH]),
+            "HOME": workspace,
+            "USER": "agent",
+            "LOGNAME": "agent",
+            "TMPDIR": "/tmp",  # noqa: S108 - private to the sandbox
+            "LANG": "C.UTF-8",
+            # Numeric libraries start a thread for every core of the host, each with megabytes of stack.
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "CORRAL_SANDBOX": "1",
+        }
+    )
+    os.environ.update(work.env)
+
+
+def _restrict(work: Work, settings: "Settings", workspace: str) -> "int | None":
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # if memory is short, the tool goes, not the runner
+    except OSError:
+        pass
+    if settings.holds("rlimits"):
+        work.limits.apply(own_user_namespace=settings.holds("namespaces"))
+    if settings.holds("namespaces"):
+        kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    if not (settings.holds("landlock") or settings.holds("seccomp")):
+        return None
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    version = landlock.abi() if settings.holds("landlock") else 0
+    execute = work.may("execute")
+    if version:
+        paths = [os.path.join(workspace, path) for path in work.allowed_paths]
+        scratch = ["/tmp", "/dev/shm"]  # noqa: S108 - private to the sandbox
+        readable = list(settings.readable)
+        landlock.restrict(
+            version,
+            read=readable if work.may("write") else [*readable, *paths],
+            write=[*scratch, *paths] if work.may("write") else scratch,
+            execute=execute,
+        )
+    if not settings.holds("seccomp"):
+        return None
+    notify = seccomp.notifications_available()
+    network: Any = "none" if work.network == "none" else "open"
+    try:
+        return seccomp.install(seccomp.program(network, execute=execute, notify=notify), notify=notify)
+    except OSError:
+        if not notify:
+            raise
+        # An outer filter, such as a container runtime's, already has the one listener.
+        return seccomp.install(seccomp.program(network, execute=execute, notify=False), notify=False)
+
+
+class Report:
+    """The tool's side of the channel to the runner: descriptor 3."""
+
+    __slots__ = ("_last", "_socket")
+
+    def __init__(self) -> None:
+        import _socket
+
+        self._socket = _socket.socket(fileno=3)
+        self._last = 0.0
+
+    def ready(self, listener: "int | None") -> None:
+        import _socket
+
+        if listener is None:
+            self._socket.sendall(encode({"type": "ready"}))
+            return
+        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
+        self._socket.sendmsg([encode({"type": "ready"})], rights)
+        os.close(listener)
+
+    def progress(self, fraction: "float | None", message: str) -> None:
+        now = time.monotonic()
+        if now - self._last < 1 / _PROGRESS_PER_SECOND and fraction != 1:
+            return
+        self._last = now
+        self._socket.sendall(encode({"type": "progress", "fraction": fraction, "message": str(message)[:1000]}))
+
+    def result(self, value: "Any", limit_bytes: int) -> int:
+        try:
+            line = encode({"type": "result", "result": value})
+        except (TypeError, ValueError, RecursionError) as error:
+            self.failed("ToolError", f"the tool's result is not a JSON value: {error}", None)
+            return 1
+        if len(line) > limit_bytes:
+            self.failed(
+                "OutputLimit",
+                f"the result is {len(line)} bytes, the limit is {limit_bytes}; write it to a file and name it in outputs",
+                None,
+            )
+            return 1
+        self._socket.sendall(line)
+        return 0
+
+    def failed(self, reason: str, message: str, error: "BaseException | None", **details: "Any") -> None:
+        body: dict[str, Any] = {"type": "error", "reason": reason, "message": message[:10_000], **details}
+        if error is not None:
+            body["errorType"] = type(error).__name__
+            body["cause"] = str(error)[:10_000]
+        self._socket.sendall(encode(body))
+
+
+def _run(work: Work, workspace: str, report: Report) -> int:
+    command = work.run.get("command")
+    if command is not None:
+        return _execute(command, report)
+    context = ToolContext(workspace, tuple(work.allowed_paths), work.limits.output_bytes, report.progress)
+    try:
+        try:
+            value = _function(work.run)(work.arguments, context)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        if code and isinstance(error.code, str):
+            os.write(2, error.code.encode(errors="replace") + b"\n")
+        return code & 0xFF
+    except BaseException as error:
+        _explain(error, report, work.limits)
+        return 1
+    return report.result(value, work.limits.result_bytes)
+
+
+def _execute(command: "list[str]", report: Report) -> int:
+    import _signal
+
+    # Python ignores these two; a program expects the default.
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+    _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, os.environ)
+    except OSError as error:
+        report.failed("ToolError", f"{command[0]} could not be executed: {error.strerror}", error)
+    return 127 if not os.path.exists(command[0]) else 126
+
+
+def _function(run: "dict[str, Any]") -> "Any":
+    name = run.get("builtin")
+    if name is not None:
+        try:
+            return __import__(f"corral_tools.{name}", fromlist=["run"]).run
+        except ModuleNotFoundError as error:
+            if error.name != f"corral_tools.{name}":
+                raise
+            raise ToolFailure(f"this sandbox image has no built-in tool {name!r}") from error
+    function = run["function"]
+    space: dict[str, Any] = {"__name__": "__tool__", "__builtins__": __builtins__}
+    exec(compile(function["code"], "<function>", "exec"), space)  # noqa: S102 - running it is the purpose
+    entrypoint = space.get(function.get("entrypoint", "main"))
+    if not callable(entrypoint):
+        raise ToolFailure(f"the code defines no function {function.get('entrypoint', 'main')!r}")
+
+    def call(arguments: "dict[str, Any]", _context: ToolContext) -> "Any":
+        value = entrypoint(**arguments)
+        if hasattr(value, "__await__"):
+            import asyncio
+
+            async def wait() -> "Any":
+                return await value
+
+            return asyncio.run(wait())
+        return value
+
+    return call
+
+
+def _explain(error: BaseException, report: Report, limits: "Limits") -> None:
+    """Report an exception under the reason of its deepest cause that has one of its own."""
+    chain: list[BaseException] = []
+    cursor: BaseException | None = error
+    while cursor is not None and cursor not in chain and len(chain) < 20:
+        chain.append(cursor)
+        cursor = cursor.__cause__ or (None if cursor.__suppress_context__ else cursor.__context__)
+    reason = next((found for found in (_limit_reason(link, limits) for link in chain) if found), None)
+    details: dict[str, Any] = {}
+    if isinstance(error, InvalidArgument):
+        reason, details["field"] = reason or "InvalidArguments", error.field
+    elif isinstance(error, PermissionRefused):
+        reason, details["rule"] = reason or "PermissionDenied", error.rule
+    elif isinstance(error, ToolFailure):
+        details["details"] = error.details
+    else:
+        import traceback
+
+        traceback.print_exception(error)
+        sys.stderr.flush()
+    message = str(error) or type(error).__name__
+    try:
+        report.failed(reason or "ToolError", message, error, **details)
+    except (TypeError, ValueError, RecursionError):
+        report.failed(reason or "ToolError", message, error)
+
+
+def _limit_reason(error: BaseException, limits: "Limits") -> "str | None":
+    if isinstance(error, MemoryError):
+        return "OutOfMemory"
+    if isinstance(error, OSError):
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return "DiskLimit"
+        if error.errno == errno.EFBIG:
+            return "FileSizeLimit"
+        if error.errno == errno.ENOMEM:
+            return "OutOfMemory"
+        # Sockets and pipes say EAGAIN too: only a sandbox that is full makes it the process limit.
+        if error.errno == errno.EAGAIN and _tasks_running() >= limits.processes:
+            return "ProcessLimit"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "ProcessLimit"
+    return None
+
+
+def _tasks_running() -> int:
+    from corral_runner import procfs
+
+    return procfs.sample(own_pid=1).tasks

@@ -1,0 +1,139 @@
+"""Any Python value as JSON: as it is where JSON can say it, described where it cannot."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral_runner.interface import JSON
+
+#: Beyond this, a value is data that belongs into a file, not into a result.
+MAX_BYTES = 128 * 1024
+#: Readers of JSON are recursive and give up somewhere; none gives up here.
+MAX_DEPTH = 64
+#: Of a value that is only described, so much is shown.
+MAX_REPR_CHARACTERS = 10_000
+#: Larger integers do not pass `sys.set_int_max_str_digits` (4300 digits), on either side.
+_MAX_INTEGER_BITS = 14_000
+
+
+class _NotJSON(Exception):
+    """The value as a whole is to be described: too deep, too large, or in a circle."""
+
+
+def from_python(value: object) -> "JSON":
+    """A JSON value that says what the Python value is.
+
+    ``None``, booleans, finite numbers, texts, and the lists, tuples and dicts (with texts as keys) made of them stay
+    what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so does a whole that
+    is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
+    """
+    try:
+        return _Conversion().convert(value, MAX_DEPTH)
+    except (_NotJSON, RecursionError):
+        return describe(value)
+
+
+def describe(value: object) -> "JSON":
+    """The value's type and its bounded `repr`."""
+    kind = type(value)
+    name = (
+        kind.__qualname__
+        if kind.__module__ in {"builtins", "__main__"}
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        text = repr(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a __repr__ may raise anything, and the value still has a type
+        text = f"<its repr raised {type(error).__name__}>"
+    shown: dict[str, JSON] = {
+        "type": name,
+        "repr": text[:MAX_REPR_CHARACTERS].encode("utf-8", "replace").decode("utf-8"),
+    }
+    if len(text) > MAX_REPR_CHARACTERS:
+        shown["truncated"] = True
+    return shown
+
+
+class _Conversion:
+    """One conversion, with what is left of its budget."""
+
+    def __init__(self) -> None:
+        self._left_bytes = MAX_BYTES
+
+    def convert(self, value: object, depth: int) -> "JSON":
+        # Subclasses become what they extend, as with `json`: an IntEnum is a number, a Counter an object.
+        if value is None or value is True or value is False:
+            self._spend(5)
+            return value
+        if isinstance(value, (str, int, float)):
+            return self._scalar(value)
+        if isinstance(value, (list, tuple)):
+            return self._array(value, depth)
+        if isinstance(value, dict) and all(isinstance(key, str) and _is_unicode(key) for key in value):
+            return self._object(value, depth)
+        return self._described(value)
+
+    def _scalar(self, value: str | float) -> "JSON":
+        if isinstance(value, str):
+            return self._text(value)
+        return self._integer(value) if isinstance(value, int) else self._float(value)
+
+    def _text(self, value: str) -> "JSON":
+        plain = str.__str__(value)
+        if not _is_unicode(plain):
+            return self._described(value)
+        self._spend(len(plain) + 2 if plain.isascii() else len(plain.encode()) + 2)
+        return plain
+
+    def _integer(self, value: int) -> "JSON":
+        plain = int(value)
+        bits = plain.bit_length()
+        if bits > _MAX_INTEGER_BITS:
+            self._spend(100)
+            return {"type": "int", "repr": f"<an integer of {bits} bits; more than JSON's readers take>"}
+        self._spend(bits // 3 + 2)
+        return plain
+
+    def _float(self, value: float) -> "JSON":
+        plain = float(value)
+        if plain - plain != 0:  # infinities and not-a-number; JSON has none of them (RFC 8259, section 6)
+            return self._described(value)
+        self._spend(20)
+        return plain
+
+    def _array(self, value: "list[object] | tuple[object, ...]", depth: int) -> "JSON":
+        if depth == 0:
+            raise _NotJSON
+        self._spend(2)
+        return [self.convert(item, depth - 1) for item in value]
+
+    def _object(self, value: "dict[str, object]", depth: int) -> "JSON":
+        if depth == 0:
+            raise _NotJSON
+        self._spend(2)
+        converted = {}
+        for key, item in value.items():
+            self._spend(len(key) + 4)
+            converted[str.__str__(key)] = self.convert(item, depth - 1)
+        return converted
+
+    def _described(self, value: object) -> "JSON":
+        self._spend(64)
+        shown = describe(value)
+        self._spend(len(repr(shown)))
+        return shown
+
+    def _spend(self, count_bytes: int) -> None:
+        self._left_bytes -= count_bytes
+        if self._left_bytes < 0:
+            raise _NotJSON
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate, which no UTF-8 reader takes
+        return False
+    return True
