@@ -8,12 +8,13 @@ SETTINGS is a JSON object; see ``settings``.
 """
 
 import _socket
-import gc
 import os
 import sys
 
+from corral_runner import tool
 from corral_runner.jsonlines import decode
-from corral_runner.server import Server, silence_standard_streams
+from corral_runner.nursery import Nursery, share_memory_with_forks
+from corral_runner.server import Server, detach_standard_streams
 from corral_runner.settings import Settings
 
 
@@ -23,17 +24,14 @@ def main() -> None:
     socket = _socket.socket(fileno=settings.descriptor)
     # A tool must never find the tokens in the environment it is forked with.
     tokens = os.environ.pop("CORRAL_START_TOKEN", None), os.environ.pop("CORRAL_READ_TOKEN", None)
-    silence_standard_streams()
-    for name in settings.preload:
-        __import__(name)
-    # What is alive now is shared by every fork; a collection in a child would copy the pages it marks.
-    gc.collect()
-    gc.freeze()
+    detach_standard_streams()
+    tool.prepare()
     if mode == "nursery":
-        from corral_runner.nursery import Nursery
-
         Nursery(settings, socket).run()
         return
+    for name in settings.preload:
+        __import__(name)
+    share_memory_with_forks()
     server = Server(settings, os.getcwd())
     if tokens[0] is not None and tokens[1] is not None:
         server.listen(socket, tokens[0], tokens[1])

@@ -4,6 +4,7 @@ See Documentation/userspace-api/landlock.rst; the rights are those of linux/land
 """
 
 import os
+import stat
 import struct
 
 from corral_runner import kernel
@@ -27,6 +28,16 @@ _SCOPES = 0b11  # ABI 6: abstract Unix sockets, signals
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/gnu")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts")
+
+
+_system: "list[str]" = []
+
+
+def system_paths() -> "list[str]":
+    """Those of ``SYSTEM`` that exist here; links into another of them are left out. Looked up once."""
+    if not _system:
+        _system.extend(path for path in SYSTEM if os.path.isdir(path) and not os.path.islink(path))
+    return _system
 
 
 def abi() -> int:
@@ -54,7 +65,7 @@ def restrict(
     ruleset = kernel.call("landlock_create_ruleset", attributes, 24 if version >= 6 else 16 if version >= 4 else 8, 0)
     try:
         run = _EXECUTE if execute else 0
-        for path in (*SYSTEM, *read):
+        for path in (*system_paths(), *read):
             _allow(ruleset, path, (_READ | run) & handled)
         _allow(ruleset, "/proc", _READ)
         _allow(ruleset, "/dev", _READ_DIR)
@@ -74,7 +85,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except OSError:
         return
     try:
-        if not os.path.isdir(path):
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _FILE_RIGHTS
         kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0)
     finally:

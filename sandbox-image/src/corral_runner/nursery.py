@@ -1,11 +1,12 @@
 """The nursery: one warm interpreter that forks a cell for every task and never runs a tool itself."""
 
 import _socket
+import gc
 import os
 import select
 import sys
 
-from corral_runner import cell, kernel
+from corral_runner import cell, kernel, landlock, seccomp
 from corral_runner.jsonlines import decode, encode
 from corral_runner.server import Server
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from corral_runner.settings import Settings
 
 _MESSAGE_BYTES = 4096
+
+
+def share_memory_with_forks() -> None:
+    """Keep the collector off what is alive now: marking an object in a fork copies its page."""
+    gc.freeze()
 
 
 class Nursery:
@@ -32,8 +38,18 @@ class Nursery:
 
     def run(self) -> None:
         self._poll.register(self._control.fileno(), select.POLLIN)
+        ahead = self._settings.preload[::-1]
         while True:
-            for descriptor, _events in self._poll.poll():
+            # Modules are imported only while nobody waits for a cell: the first comes without them, and early.
+            events = self._poll.poll(0 if ahead else None)
+            if not events:
+                __import__(ahead.pop())
+                if not ahead:
+                    landlock.system_paths()
+                    for execute in (False, True):
+                        seccomp.program("none", execute=execute, notify=seccomp.notifications_available())
+                share_memory_with_forks()
+            for descriptor, _events in events:
                 if descriptor != self._control.fileno():
                     self._reap(descriptor)
                 elif not self._serve():

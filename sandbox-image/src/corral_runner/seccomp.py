@@ -146,7 +146,18 @@ def _argument(index: int) -> int:
     return 16 + 8 * index
 
 
+_programs: "dict[tuple[str, bool, bool], bytes]" = {}
+
+
 def program(network: "Literal['none', 'open']", *, execute: bool, notify: bool) -> bytes:
+    """Return the filter for these permissions, assembled once; see ``_assemble``."""
+    key = (network, execute, notify)
+    if key not in _programs:
+        _programs[key] = _assemble(network, execute=execute, notify=notify)
+    return _programs[key]
+
+
+def _assemble(network: "Literal['none', 'open']", *, execute: bool, notify: bool) -> bytes:
     """Assemble the filter.
 
     Args:

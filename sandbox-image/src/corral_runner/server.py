@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-from corral_runner import kernel, landlock, procfs, seccomp
+from corral_runner import kernel, landlock, procfs
 from corral_runner.cell import NAMESPACE_LAYERS, WORKSPACE
 from corral_runner.frames import FrameBuffer
 from corral_runner.jsonlines import MAX_LINE_BYTES, MalformedLine, decode, encode
@@ -60,7 +60,7 @@ class Server:
         self._written = procfs.WriteMeter()
         self._workspace = Workspace(workspace)
         self._frames = FrameBuffer()
-        self._frames.append("ready", runner=VERSION, protocol=PROTOCOL, isolation=self._isolation())
+        self._frames.append("ready", runner=VERSION, protocol=PROTOCOL, isolation=self._isolation(), weakened=settings.weakened)
         # Whoever shares the sandbox must not read or trace the runner, whatever its user.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
@@ -283,20 +283,17 @@ class Server:
         size, mode, chunks = self._workspace.read(path)
         head: dict[str, Any] = {"type": "file", "path": path, "size": size, "mode": mode}
         for data in chunks:
-            connection.outgoing += encode({**head, **as_base64(data), "last": False})
-        connection.outgoing += encode({**head, **as_base64(b""), "last": True})
+            connection.outgoing += encode({**head, "data": as_base64(data)["base64"], "last": False})
+        connection.outgoing += encode({**head, "data": "", "last": True})
 
 
-def silence_standard_streams() -> None:
-    """Point descriptors 0 and 1 at /dev/null; what the runner itself dies of still reaches its owner on 2."""
-    null = os.open("/dev/null", os.O_RDWR)
-    for descriptor in (0, 1):
-        os.dup2(null, descriptor)
-    if null > 2:
-        os.close(null)
+def detach_standard_streams() -> None:
+    """Make descriptors 0 and 1 pipes that lead nowhere; a tool gets its own later.
 
-
-def warm_up() -> None:
-    """Do before the first start what every start needs."""
-    notify = seccomp.notifications_available()
-    seccomp.program("none", execute=True, notify=notify)
+    What the runner itself dies of still reaches its owner on descriptor 2.
+    """
+    read, write = os.pipe()
+    os.dup2(read, 0)
+    os.dup2(write, 1)
+    os.close(read)
+    os.close(write)

@@ -16,13 +16,15 @@ LAYERS = ("namespaces", "rlimits", "sampling", "landlock", "seccomp")
 class Settings:
     """Read from the first argument of the runner's command line, a JSON object."""
 
-    __slots__ = ("bound_workspace", "descriptor", "off", "outer", "preload", "readable")
+    __slots__ = ("bound_workspace", "descriptor", "off", "outer", "preload", "readable", "weakened")
 
     def __init__(self, values: "Mapping[str, Any]") -> None:
         #: Layers that are switched off.
         self.off: frozenset[str] = frozenset(values.get("off", ()))
         #: Layers that the backend put around the runner; named in ``ready`` beside the runner's own.
         self.outer: list[str] = list(values.get("outer", ()))
+        #: Everything that is switched off here or around the runner; told in ``ready`` and in every result.
+        self.weakened: list[str] = list(values.get("weakened", sorted(self.off)))
         #: Modules to import before the first execution.
         self.preload: list[str] = list(values.get("preload", ()))
         #: Directories beside the system's that a tool may read, such as the interpreter's.

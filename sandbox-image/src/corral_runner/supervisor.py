@@ -150,9 +150,9 @@ class Supervisor:
             self._processes.signal(SIGCONT)
         limits = self.limits
         if now - self._started >= limits.wall_seconds:
-            self._exceeded("DeadlineExceeded", "timeout", limits.wall_seconds, "s", "runner clock", gently=True)
+            self._exceeded("DeadlineExceeded", "timeout", limits.wall_seconds, "seconds", "runner clock", gently=True)
         elif limits.idle_seconds is not None and now - self._last_output >= limits.idle_seconds:
-            self._exceeded("IdleTimeout", "idleTimeout", limits.idle_seconds, "s", "runner clock", gently=True)
+            self._exceeded("IdleTimeout", "idleTimeout", limits.idle_seconds, "seconds", "runner clock", gently=True)
         if now >= self._next_sample:
             self._sample(now)
             later = now - self._started > _SAMPLE_LATER_AFTER_SECONDS
@@ -252,7 +252,7 @@ class Supervisor:
         self._peak_bytes = max(self._peak_bytes, found.resident_bytes)
         limits = self.limits
         if found.tasks > limits.processes:
-            self._exceeded("ProcessLimit", "processes", limits.processes, "processes", "sampler and RLIMIT_NPROC")
+            self._exceeded("ProcessLimit", "processes", limits.processes, "count", "sampler and RLIMIT_NPROC")
         if (
             found.resident_bytes > limits.memory_bytes
             and procfs.proportional_bytes(found.pids) > limits.memory_bytes
@@ -260,7 +260,7 @@ class Supervisor:
             self._exceeded("OutOfMemory", "memory", limits.memory_bytes, "bytes", "sampler")
         used = found.cpu_seconds + _children_cpu_seconds() - self._cpu_before
         if used > limits.cpu_seconds:
-            self._exceeded("CPULimit", "cpuTime", limits.cpu_seconds, "s", "sampler and RLIMIT_CPU")
+            self._exceeded("CPULimit", "cpuTime", limits.cpu_seconds, "seconds", "sampler and RLIMIT_CPU")
         ahead = used - limits.cpu * (now - self._started) - _CPU_BURST_SECONDS
         if ahead > 0 and self._paused_until is None and self._stop_reason is None:
             self._processes.signal(SIGSTOP)
@@ -348,7 +348,7 @@ class Supervisor:
         }
         if reason == "Completed" and self._request["run"].get("resultFormat") == "json":
             self._value_from_output(body)
-        body["files"], body["skipped"] = self._send_outputs()
+        body["files"] = self._send_outputs()
         return body
 
     def _cause(self, code: "int | None", number: "int | None") -> "tuple[str, str, dict[str, Any] | None]":
@@ -400,11 +400,11 @@ class Supervisor:
     def _limit_of(self, reason: str) -> "dict[str, Any] | None":
         limits = self.limits
         known: dict[str, tuple[str, float, str, str]] = {
-            "CPULimit": ("cpuTime", limits.cpu_seconds, "s", "RLIMIT_CPU"),
+            "CPULimit": ("cpuTime", limits.cpu_seconds, "seconds", "RLIMIT_CPU"),
             "FileSizeLimit": ("fileSize", limits.file_size_bytes, "bytes", "RLIMIT_FSIZE"),
             "DiskLimit": ("disk", limits.disk_bytes, "bytes", "file system size"),
             "OutOfMemory": ("memory", limits.memory_bytes, "bytes", "RLIMIT_DATA"),
-            "ProcessLimit": ("processes", limits.processes, "processes", "RLIMIT_NPROC"),
+            "ProcessLimit": ("processes", limits.processes, "count", "RLIMIT_NPROC"),
             "OutputLimit": ("result", limits.result_bytes, "bytes", "runner pipe"),
         }
         if reason not in known:
@@ -440,33 +440,35 @@ class Supervisor:
             "writtenBytes": written,
         }
 
-    def _send_outputs(self) -> "tuple[list[dict[str, Any]], list[dict[str, str]]]":
+    def _send_outputs(self) -> "list[dict[str, Any]]":
         patterns = self._request.get("outputs", [])
         if not patterns:
-            return [], []
+            return []
         from corral_runner.frames import as_base64
         from corral_runner.workspace import Refused
 
         room = self._request.get("outputsLimitBytes", 16 << 20)
-        sent: list[dict[str, Any]] = []
-        skipped: list[dict[str, str]] = []
+        files: list[dict[str, Any]] = []
         for path in self._workspace.find(patterns):
             try:
                 size, mode, chunks = self._workspace.read(path)
             except Refused as error:
-                skipped.append({"path": path, "why": str(error)})
+                files.append({"path": path, "size": 0, "skipped": str(error)})
                 continue
             if size > room:
-                skipped.append({"path": path, "why": f"{size} bytes, and {room} are left of the outputs limit"})
+                why = f"{size} bytes, and {room} are left of the outputs limit"
+                files.append({"path": path, "size": size, "skipped": why})
                 continue
             room -= size
-            self._frames.append("file", path=path, size=size, mode=mode, **as_base64(b""), last=size == 0)
             left = size
             for data in chunks:
                 left -= len(data)
-                self._frames.append("file", path=path, size=size, mode=mode, **as_base64(data), last=left <= 0)
-            sent.append({"path": path, "size": size})
-        return sent, skipped
+                encoded = as_base64(data)["base64"]
+                self._frames.append("file", path=path, size=size, mode=mode, data=encoded, last=left <= 0)
+            if left > 0 or size == 0:
+                self._frames.append("file", path=path, size=size, mode=mode, data="", last=True)
+            files.append({"path": path, "size": size})
+        return files
 
     def _standard_input(self) -> int:
         text = self._request["run"].get("stdin")

@@ -74,8 +74,6 @@ def become(
         kernel.close_from(4)
         os.set_inheritable(3, False)
         os.umask(0o022)
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(line_buffering=True, errors="backslashreplace")
         _environment(work, workspace, settings)
         os.chdir(workspace)
         listener = _restrict(work, settings, workspace)
@@ -91,24 +89,43 @@ def become(
         os._exit(status)
 
 
-def _environment(work: Work, workspace: str, settings: "Settings") -> None:
-    interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
+def prepare() -> None:
+    """Do once, before any fork, what is the same for every tool.
+
+    Descriptors 0 to 2 are pipes here as they will be in the tool, so the stream objects suit both.
+    """
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
+    # A line at a time, so that people can watch.
+    sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]
+        1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
+    sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
+        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
     os.environ.clear()
-    threads = str(max(1, int(work.limits.cpu)))
     os.environ.update(
         {
-            "PATH": ":".join([*interpreters, _SYSTEM_PATH]),
-            "HOME": workspace,
+            "PATH": _SYSTEM_PATH,
             "USER": "agent",
             "LOGNAME": "agent",
             "TMPDIR": "/tmp",  # noqa: S108 - private to the sandbox
             "LANG": "C.UTF-8",
             # Numeric libraries start a thread for every core of the host, each with megabytes of stack.
-            "OMP_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
             "CORRAL_SANDBOX": "1",
         }
     )
+
+
+def _environment(work: Work, workspace: str, settings: "Settings") -> None:
+    environment = {"HOME": workspace}
+    interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
+    if interpreters:
+        environment["PATH"] = ":".join([*interpreters, _SYSTEM_PATH])
+    if work.limits.cpu >= 2:
+        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = str(int(work.limits.cpu))
+    os.environ.update(environment)
     os.environ.update(work.env)
 
 

@@ -15,7 +15,7 @@ TEXT_BYTES = 160 * 1024
 
 
 def text_budget_bytes(context: "ToolContext") -> int:
-    """How many bytes of text one result may carry: half of the task's output limit, and never too much for a line."""
+    """How many bytes of text one result may carry: half of the output limit, never too much for a line."""
     return max(1, min(TEXT_BYTES, context.output_limit_bytes // 2))
 
 

@@ -17,7 +17,7 @@ _LINES_NAMED = 10
 
 
 def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
-    """The edits are applied in their order, each to what the one before it left; one that fails undoes all."""
+    """The edits apply in their order, each to what the one before it left; one that fails undoes all."""
     path = arguments["path"]
     absolute = paths.resolve(path, context)
     before = files.read_text(path, context, limit_bytes=MAX_FILE_BYTES)

@@ -14,16 +14,16 @@ MAX_REPR_CHARACTERS = 10_000
 _MAX_INTEGER_BITS = 14_000
 
 
-class _NotJSON(Exception):
+class _NotJSON(Exception):  # noqa: N818 - never leaves this module
     """The value as a whole is to be described: too deep, too large, or in a circle."""
 
 
 def from_python(value: object) -> "JSON":
     """A JSON value that says what the Python value is.
 
-    ``None``, booleans, finite numbers, texts, and the lists, tuples and dicts (with texts as keys) made of them stay
-    what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so does a whole that
-    is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
+    ``None``, booleans, finite numbers, texts, and the lists, tuples and dicts (with texts as keys) made of
+    them stay what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so does a
+    whole that is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
     """
     try:
         return _Conversion().convert(value, MAX_DEPTH)

@@ -34,19 +34,10 @@ def resolve(path: str, context: "ToolContext", field: str = "path") -> str:
         raise PermissionRefused(
             "workspace", f"{path!r} leads out of the workspace through a symbolic link; give a path inside it"
         )
-    if context.allowed_paths != (".",) and not is_allowed(absolute, context):
+    if context.allowed_paths != (".",) and not _is_allowed(absolute, workspace, context):
         allowed = ", ".join(repr(allowed) for allowed in context.allowed_paths) or "none"
         raise PermissionRefused("allowedPaths", f"{path!r} is outside the allowed paths ({allowed})")
     return absolute
-
-
-def is_allowed(absolute: str, context: "ToolContext") -> bool:
-    """Whether a resolved path is in the workspace and below one of the allowed paths."""
-    workspace = os.path.realpath(context.workspace)
-    return _is_within(absolute, workspace) and any(
-        _is_within(absolute, os.path.realpath(os.path.join(workspace, allowed)))
-        for allowed in context.allowed_paths
-    )
 
 
 def relative(absolute: str, context: "ToolContext") -> str:
@@ -90,6 +81,13 @@ def _refuse_escape(path: str, workspace: str) -> None:
             raise PermissionRefused(
                 "workspace", f"{path!r} leaves the workspace by '..'; give a path inside it"
             )
+
+
+def _is_allowed(absolute: str, workspace: str, context: "ToolContext") -> bool:
+    return any(
+        _is_within(absolute, os.path.realpath(os.path.join(workspace, allowed)))
+        for allowed in context.allowed_paths
+    )
 
 
 def _is_within(absolute: str, directory: str) -> bool:

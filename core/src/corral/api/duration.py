@@ -19,7 +19,7 @@ _UNITS = {
     "ns": Decimal("1e-9"),
     "us": Decimal("1e-6"),
     "µs": Decimal("1e-6"),  # U+00B5, micro sign
-    "μs": Decimal("1e-6"),  # noqa: RUF001 - U+03BC, Greek mu; Go takes both
+    "μs": Decimal("1e-6"),
     "ms": Decimal("1e-3"),
     "s": Decimal(1),
     "m": Decimal(60),
@@ -76,7 +76,9 @@ class DurationType:
 
         def check(value: Any) -> Any:
             if not isinstance(value, str):
-                quoted = f'write "{value}s"' if isinstance(value, int) and not isinstance(value, bool) else None
+                quoted = (
+                    f'write "{value}s"' if isinstance(value, int) and not isinstance(value, bool) else None
+                )
                 raise expectation(_EXPECTED, quoted)
             try:
                 seconds = parse_duration(value)

@@ -71,7 +71,9 @@ class OutputFile(ApiModel):
 
     model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_ONE_CONTENT]})
 
-    path: Annotated[str, Field(max_length=4096)] = Field(description="Where it was, relative to the workspace.")
+    path: Annotated[str, Field(max_length=4096)] = Field(
+        description="Where it was, relative to the workspace."
+    )
     size: Annotated[Int, Field(ge=0)] = Field(description="Bytes.")
     sha256: Annotated[str, Pattern("[0-9a-f]{64}", "64 hexadecimal digits", 64)] | None = Field(
         None, description="SHA-256 of the content."

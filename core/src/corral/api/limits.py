@@ -14,19 +14,23 @@ class Limits(ApiModel):
     """What one execution may use at most. A field that is absent takes the tool's default, then Corral's."""
 
     cpu: Annotated[str, Quantity("cpu", "64")] | None = Field(
-        None, description='CPU cores at once, a rate: 2, "1.5" or 500m. Above it the tool is slowed, not ended.'
+        None,
+        description='CPU cores at once, a rate: 2, "1.5" or 500m. Above it the tool is slowed, not ended.',
     )
     cpu_time: Duration | None = Field(
-        None, description="CPU time in all, over all processes. Using it up ends the tool with reason CPULimit."
+        None,
+        description="CPU time in all, over all processes. Using it up ends the tool with reason CPULimit.",
     )
     memory: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(
-        None, description="Memory of all processes together. Reaching it ends the tool with reason OutOfMemory."
+        None,
+        description="Memory of all processes together. Reaching it ends the tool with reason OutOfMemory.",
     )
     processes: Annotated[Int, Field(ge=1, le=4096)] | None = Field(
         None, description="Processes and threads at once. Reaching it ends the tool with reason ProcessLimit."
     )
     disk: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(
-        None, description="Workspace, /tmp and /dev/shm together. Filling it ends the tool with reason DiskLimit."
+        None,
+        description="Workspace, /tmp and /dev/shm together. Filling it ends the tool with reason DiskLimit.",
     )
     file_size: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(
         None, description="The largest single file. Growing one beyond it has reason FileSizeLimit."
@@ -38,7 +42,8 @@ class Limits(ApiModel):
         None, description="Bytes the tool may print, stdout and stderr together. More has reason OutputLimit."
     )
     timeout: Duration | None = Field(
-        None, description="Wall-clock time from the start of the tool. Passing it has reason DeadlineExceeded."
+        None,
+        description="Wall-clock time from the start of the tool. Passing it has reason DeadlineExceeded.",
     )
     idle_timeout: Duration | None = Field(
         None,
@@ -48,7 +53,10 @@ class Limits(ApiModel):
     def merged_over(self, base: "Limits") -> "Limits":
         """Return these limits, with those of ``base`` where a field is absent here."""
         return Limits.model_construct(
-            **{name: mine if (mine := getattr(self, name)) is not None else getattr(base, name) for name in _FIELDS}
+            **{
+                name: mine if (mine := getattr(self, name)) is not None else getattr(base, name)
+                for name in _FIELDS
+            }
         )
 
     def exceeds(self, maximum: "Limits") -> list[str]:

@@ -19,26 +19,34 @@ class OwnerReference(ApiModel):
     name: str = Field(description="Name of the owner.")
     uid: _Uid = Field(description="UID of the owner.")
     controller: Bool | None = Field(None, description="The owner manages this object.")
-    block_owner_deletion: Bool | None = Field(None, description="The owner is kept until this object is gone.")
+    block_owner_deletion: Bool | None = Field(
+        None, description="The owner is kept until this object is gone."
+    )
 
 
 class ObjectMeta(ApiModel):
     """Kubernetes object metadata."""
 
-    name: DnsSubdomain | None = Field(None, description="Name, unique among objects of its kind in the namespace.")
-    generate_name: Annotated[
-        str, Pattern("[a-z0-9]([-a-z0-9.]*)?", "a name prefix such as fetch-", 247)
-    ] | None = Field(None, description="Prefix of a name that the API server completes. Used where name is absent.")
+    name: DnsSubdomain | None = Field(
+        None, description="Name, unique among objects of its kind in the namespace."
+    )
+    generate_name: (
+        Annotated[str, Pattern("[a-z0-9]([-a-z0-9.]*)?", "a name prefix such as fetch-", 247)] | None
+    ) = Field(None, description="Prefix of a name that the API server completes. Used where name is absent.")
     namespace: Annotated[str, Pattern("[a-z0-9]([-a-z0-9]*[a-z0-9])?", "a namespace", 63)] | None = Field(
         None, description="The namespace: the tenant that the object belongs to."
     )
     labels: dict[str, Annotated[str, Pattern(_LABEL_VALUE, "a label value", 63, min_length=0)]] = Field(
         {}, description="Labels: to select by."
     )
-    annotations: dict[str, Annotated[str, text_up_to(65536)]] = Field({}, description="Annotations: to remember by.")
+    annotations: dict[str, Annotated[str, text_up_to(65536)]] = Field(
+        {}, description="Annotations: to remember by."
+    )
     uid: _Uid | None = Field(None, description="Set by the API server.")
     resource_version: str | None = Field(None, description="Set by the API server.")
-    generation: Int | None = Field(None, description="Set by the API server; grows with each change of the spec.")
+    generation: Int | None = Field(
+        None, description="Set by the API server; grows with each change of the spec."
+    )
     creation_timestamp: Timestamp | None = Field(None, description="Set by the API server.")
     deletion_timestamp: Timestamp | None = Field(None, description="Set by the API server.")
     deletion_grace_period_seconds: Int | None = Field(None, description="Set by the API server.")
@@ -59,13 +67,13 @@ class ConditionStatus(StrEnum):
 class Condition(ApiModel):
     """A Kubernetes condition (metav1.Condition)."""
 
-    type: Annotated[str, Pattern("[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", "a type such as Finished", 316)] = Field(
-        description="What the condition is about."
-    )
+    type: Annotated[
+        str, Pattern("[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", "a type such as Finished", 316)
+    ] = Field(description="What the condition is about.")
     status: ConditionStatus = Field(description="Whether it holds.")
-    reason: Annotated[str, Pattern("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", "a reason such as Completed", 1024)] = (
-        Field(description="The documented cause of the last change, one word.")
-    )
+    reason: Annotated[
+        str, Pattern("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", "a reason such as Completed", 1024)
+    ] = Field(description="The documented cause of the last change, one word.")
     message: Annotated[str, Pattern("(?s:.*)", "a message", 32768, min_length=0)] = Field(
         description="One sentence for people."
     )

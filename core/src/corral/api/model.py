@@ -115,7 +115,9 @@ DnsSubdomain = Annotated[str, Pattern(rf"{_LABEL}(\.{_LABEL})*", "a name such as
 ToolName = Annotated[
     str, Pattern("[a-z0-9]([-_.a-z0-9]*[a-z0-9])?", "a tool's name such as read-file or read_file", 63)
 ]
-EnvName = Annotated[str, Pattern("[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name such as API_URL", 255)]
+EnvName = Annotated[
+    str, Pattern("[A-Za-z_][A-Za-z0-9_]*", "an environment variable's name such as API_URL", 255)
+]
 _COMPONENT = r"(([^/\x00.]|\.[^/\x00.]|\.\.[^/\x00])[^/\x00]*|\.)"  # anything but .., without lookahead (RE2)
 _BELOW = rf"{_COMPONENT}(/+{_COMPONENT})*/*"
 _RELATIVE = "relative to the workspace (not absolute, no component .., no NUL)"
@@ -199,7 +201,11 @@ def _check_json(value: Any) -> Any:
 
 _FREE = {"x-kubernetes-preserve-unknown-fields": True}
 
+#: A JSON value that a person wrote; checked.
 JsonValue: TypeAlias = Annotated[Any, AfterValidator(_check_json), Field(json_schema_extra={**_FREE})]
+#: A JSON object that a person wrote; checked.
 JsonObject: TypeAlias = Annotated[
     dict[str, Any], AfterValidator(_check_json), Field(json_schema_extra={**_FREE})
 ]
+#: A JSON value that a tool made; whoever runs the tool has checked it.
+AnyJson: TypeAlias = Annotated[Any, Field(json_schema_extra={**_FREE})]

@@ -48,7 +48,9 @@ class ReasonDoc(NamedTuple):
 
 REASON_DOCS: Mapping[Reason, ReasonDoc] = MappingProxyType(
     {
-        Reason.COMPLETED: ReasonDoc("The tool ended well.", "Nothing to do; the result is in the status.", False),
+        Reason.COMPLETED: ReasonDoc(
+            "The tool ended well.", "Nothing to do; the result is in the status.", False
+        ),
         Reason.TOOL_ERROR: ReasonDoc(
             "The tool itself failed: it raised an error or ended with an exit code other than 0.",
             "Read the error and the output; the sandbox and its limits were not the cause.",
@@ -161,4 +163,6 @@ REASON_DOCS: Mapping[Reason, ReasonDoc] = MappingProxyType(
 )
 
 #: What `spec.retry.reasons` may name.
-RETRY_SAFE_REASONS: tuple[Reason, ...] = tuple(reason for reason, doc in REASON_DOCS.items() if doc.retry_safe)
+RETRY_SAFE_REASONS: tuple[Reason, ...] = tuple(
+    reason for reason, doc in REASON_DOCS.items() if doc.retry_safe
+)

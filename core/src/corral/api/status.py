@@ -7,7 +7,7 @@ from pydantic import Field
 
 from corral.api.files import OutputFile
 from corral.api.metadata import Condition
-from corral.api.model import ApiModel, Bool, Int, JsonValue, Timestamp
+from corral.api.model import AnyJson, ApiModel, Bool, Int, Timestamp
 from corral.api.reasons import Reason
 
 _Count = Annotated[Int, Field(ge=0)]
@@ -33,7 +33,9 @@ class SandboxStatus(ApiModel):
     node: str | None = Field(None, description="The node or machine.")
     warm: Bool | None = Field(None, description="The sandbox came out of a pool.")
     isolation: tuple[str, ...] = Field((), description="The layers of isolation that held, such as seccomp.")
-    weakened: tuple[str, ...] = Field((), description="Layers that this machine could not give or that were off.")
+    weakened: tuple[str, ...] = Field(
+        (), description="Layers that this machine could not give or that were off."
+    )
 
 
 class ExecutionOutput(ApiModel):
@@ -51,7 +53,7 @@ class ExecutionError(ApiModel):
     message: str = Field("", description="One sentence for people.")
     field: str | None = Field(None, description="The argument or field that is wrong.")
     rule: str | None = Field(None, description="The rule that forbade it.")
-    details: JsonValue = Field(None, description="What else the tool said about it.")
+    details: AnyJson = Field(None, description="What else the tool said about it.")
 
 
 class LimitBreach(ApiModel):
@@ -103,7 +105,7 @@ class ExecutionStatus(ApiModel):
     exit_code: Int | None = Field(None, description="The exit code, where the tool ended by itself.")
     signal: Int | None = Field(None, description="The signal that ended it.")
     output: ExecutionOutput | None = Field(None, description="What it printed.")
-    result: JsonValue = Field(None, description="The tool's structured result.")
+    result: AnyJson = Field(None, description="The tool's structured result.")
     error: ExecutionError | None = Field(None, description="What went wrong.")
     limit: LimitBreach | None = Field(None, description="The limit that ended it.")
     denials: tuple[Denial, ...] = Field((), description="What the sandbox refused.")
@@ -120,13 +122,17 @@ class ExecutionStatus(ApiModel):
 class AgentTaskStatus(ApiModel):
     """What became of a task."""
 
-    observed_generation: _Count | None = Field(None, description="The generation of the spec that this speaks of.")
+    observed_generation: _Count | None = Field(
+        None, description="The generation of the spec that this speaks of."
+    )
     conditions: tuple[Condition, ...] = Field(
         (),
         description="Accepted, Started and Finished.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
-    phase: Phase | None = Field(None, description="Pending, Running, Succeeded, Failed or Cancelled; for people.")
+    phase: Phase | None = Field(
+        None, description="Pending, Running, Succeeded, Failed or Cancelled; for people."
+    )
     reason: Reason | None = Field(None, description="Why the task ended; absent while it has not.")
     message: str | None = Field(None, description="The same in one sentence for people.")
     attempt: _Count | None = Field(None, description="Which attempt, from 1.")

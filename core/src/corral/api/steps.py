@@ -32,13 +32,17 @@ class Step(ApiModel):
     name: DnsLabel = Field(description="Name within the chain; others refer to it as $(steps.NAME.result).")
     tool: ToolName = Field(description="The tool to run.")
     arguments: JsonObject = Field(
-        {}, description="The tool's arguments; strings may hold $(steps.NAME.result.PATH) and $(steps.NAME.stdout)."
+        {},
+        description="The tool's arguments; strings may hold $(steps.NAME.result.PATH) and $(steps.NAME.stdout).",
     )
-    limits: Limits | None = Field(None, description="Limits of this step; what is absent is taken from spec.limits.")
+    limits: Limits | None = Field(
+        None, description="Limits of this step; what is absent is taken from spec.limits."
+    )
     on_failure: OnFailure = Field(
         OnFailure.STOP,
         description="Stop: no further step starts after this one failed. Continue: the chain goes on without it.",
     )
     depends_on: Annotated[tuple[DnsLabel, ...], Field(max_length=MAX_STEPS)] = Field(
-        (), description="Steps that must have ended before this one; steps it refers to are added by themselves."
+        (),
+        description="Steps that must have ended before this one; steps it refers to are added by themselves.",
     )

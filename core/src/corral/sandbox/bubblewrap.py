@@ -235,6 +235,7 @@ def _runner(installation: Installation, launch: Launch, profile: Profile) -> lis
         "descriptor": launch.descriptor,
         "preload": list(launch.preload),
         "off": sorted(profile.runner_layers_off),
+        "weakened": profile.weakened,
         "readable": [str(installation.prefix), LIBRARY, SITE_PACKAGES],
         "boundWorkspace": launch.workspace is not None,
     }

@@ -1,0 +1,179 @@
+"""One execution in one sandbox: from a request to what the status says of it."""
+
+import asyncio
+import hashlib
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from corral.api import (
+    ExecutionError,
+    ExecutionOutput,
+    ExecutionResult,
+    ExecutionStatus,
+    FileChunk,
+    Frame,
+    FrameError,
+    InputFile,
+    Output,
+    OutputFile,
+    Phase,
+    Ready,
+    Reason,
+    Result,
+    Timings,
+)
+from corral.sandbox.errors import RequestRefusedError, SandboxError
+from corral.sandbox.port import ExecutionRequest, Sandbox
+
+#: A runner ends its tool at the deadline and says so. One that has not done so this much later is stuck, and its
+#: sandbox is killed from outside.
+_STUCK_AFTER_SECONDS = 5.0
+#: Larger files are handed to the caller but not put into a status, whose place may be etcd.
+STATUS_FILE_BYTES = 16 * 1024
+
+OnFrame = Callable[[Frame], None]
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one execution while it runs."""
+
+    name: str
+    tool: str
+    attempt: int
+    queued: datetime
+    claimed: datetime | None = None
+    started: datetime | None = None
+    isolation: tuple[str, ...] = ()
+    weakened: tuple[str, ...] = ()
+    stdout: list[str] = field(default_factory=list)
+    stderr: list[str] = field(default_factory=list)
+    files: dict[str, bytearray] = field(default_factory=dict)
+
+    def take(self, frame: Frame) -> ExecutionResult | None:
+        """Take one frame in; the result is returned when it is the last."""
+        match frame:
+            case Output(stream="stdout"):
+                self.stdout.append(frame.text)
+            case Output():
+                self.stderr.append(frame.text)
+            case FileChunk():
+                self.files.setdefault(frame.path, bytearray()).extend(frame.data)
+            case Ready():
+                self.isolation, self.weakened = frame.isolation, frame.weakened
+            case Result():
+                return frame.result
+            case _:
+                if self.started is None:
+                    self.started = _now()
+        return None
+
+    def status(self, result: ExecutionResult) -> ExecutionStatus:
+        """Say how it ended."""
+        if result.reason is Reason.COMPLETED:
+            phase = Phase.SUCCEEDED
+        elif result.reason is Reason.CANCELLED:
+            phase = Phase.CANCELLED
+        else:
+            phase = Phase.FAILED
+        return ExecutionStatus.model_construct(
+            name=self.name,
+            tool=self.tool,
+            attempt=self.attempt,
+            phase=phase,
+            reason=result.reason,
+            message=result.message or None,
+            exit_code=result.exit_code,
+            signal=result.signal,
+            output=ExecutionOutput.model_construct(
+                stdout="".join(self.stdout), stderr="".join(self.stderr), truncated=result.truncated
+            ),
+            result=result.result,
+            error=result.error,
+            limit=result.limit,
+            denials=result.denials,
+            files=tuple(output_file(path, bytes(data)) for path, data in self.files.items()),
+            usage=result.usage,
+            timings=Timings.model_construct(
+                queued=_text(self.queued),
+                claimed=_text(self.claimed),
+                started=_text(self.started),
+                finished=_text(_now()),
+            ),
+        )
+
+    def refused(self, reason: Reason, message: str, error: ExecutionError | None = None) -> ExecutionStatus:
+        """Say why it did not come to an end of its own. Output so far is kept."""
+        return self.status(ExecutionResult(reason=reason, message=message, error=error))
+
+
+async def execute(
+    sandbox: Sandbox,
+    request: ExecutionRequest,
+    record: Record,
+    files: Sequence[InputFile] = (),
+    on_frame: OnFrame | None = None,
+) -> ExecutionStatus:
+    """Run one execution to its end.
+
+    Whatever happens, a status comes back: a sandbox that is lost gives ``SandboxFailed``, one whose runner does not
+    keep the deadline is killed and gives ``DeadlineExceeded``. When the caller is cancelled the tool is asked to
+    end, and its partial output is not lost to ``on_frame``.
+    """
+    record.claimed = _now()
+    try:
+        for file in files:
+            await sandbox.put(file.path, file.data, int(file.mode, 8))
+        await sandbox.start(request)
+        frames = sandbox.frames()
+        deadline = time.monotonic() + request.limits.wall_seconds + _STUCK_AFTER_SECONDS
+        while True:
+            # Without timeout() around each wait: it costs 20 µs, and most executions are a handful of frames.
+            frame = await _next(frames, deadline)
+            if on_frame is not None:
+                on_frame(frame)
+            result = record.take(frame)
+            if result is not None:
+                return record.status(result)
+    except TimeoutError:
+        sandbox.kill()
+        message = "the deadline passed and the runner did not end the tool; the sandbox was killed from outside"
+        return record.refused(Reason.DEADLINE_EXCEEDED, message)
+    except RequestRefusedError as error:
+        reason = Reason.UNSUPPORTED if error.code == "Unsupported" else Reason.SANDBOX_FAILED
+        if error.code == "PathRefused":
+            reason = Reason.INVALID_SPEC
+        return record.refused(reason, str(error), ExecutionError(type=error.code, message=str(error)))
+    except (SandboxError, FrameError) as error:
+        return record.refused(
+            Reason.SANDBOX_FAILED, str(error), ExecutionError(type=type(error).__name__, message=str(error))
+        )
+
+
+async def _next(frames: AsyncIterator[Frame], deadline: float) -> Frame:
+    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+        return await anext(frames)
+
+
+def output_file(path: str, data: bytes) -> OutputFile:
+    """Describe a file that came back; its content is in the status only if it is small."""
+    content: Mapping[str, str] = {}
+    if len(data) <= STATUS_FILE_BYTES:
+        try:
+            text = data.decode()
+            content = {"content": text} if "\0" not in text else {"content_base64": b64encode(data).decode("ascii")}
+        except UnicodeDecodeError:
+            content = {"content_base64": b64encode(data).decode("ascii")}
+    values = {"content": None, "content_base64": None, **content}
+    return OutputFile.model_construct(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), **values)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
