@@ -1,1 +1,35 @@
-"""Corral: each tool call of an AI agent alone in a single-use sandbox."""
+"""Corral: each tool call of an AI agent alone in a single-use sandbox.
+
+>>> import corral
+>>> corral.run("python", code="6 * 7").result
+42
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from corral.api import AgentTask
+    from corral.client import AsyncClient, Client
+
+__all__ = ["AsyncClient", "Client", "__version__", "run"]
+
+
+def run(tool: str, /, *args: Any, **arguments: Any) -> "AgentTask":
+    """Run one tool in a sandbox and return the task with its result; see ``Client.run``.
+
+    The first call starts a client that lasts until the program ends.
+    """
+    from corral.client.synchronous import shared_client
+
+    return shared_client().run(tool, *args, **arguments)
+
+
+def __getattr__(name: str) -> Any:
+    # The clients are imported when they are asked for: a program that only reads manifests does without them.
+    if name in {"AsyncClient", "Client"}:
+        import corral.client
+
+        return getattr(corral.client, name)
+    raise AttributeError(f"module 'corral' has no attribute {name!r}")

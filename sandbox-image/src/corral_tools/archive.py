@@ -28,16 +28,15 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
 def _list(path: str, context: "ToolContext") -> "JSON":
     entries: list[JSON] = []
     count = total_bytes = 0
-    left_bytes = bounds.text_budget_bytes(context)
+    left_bytes = bounds.budget_bytes(context)
     with archive_reading.opened(path, context) as archive:
         for member in archive.members():
             count += 1
             total_bytes += member.size_bytes
-            left_bytes -= len(member.name.encode("utf-8", "replace")) + 60
+            name = paths.printable(member.name)
+            left_bytes -= bounds.encoded_bytes(name) + 60
             if left_bytes > 0:
-                entries.append(
-                    {"name": paths.printable(member.name), "type": member.type, "size": member.size_bytes}
-                )
+                entries.append({"name": name, "type": member.type, "size": member.size_bytes})
     return {
         "format": archive.format,
         "entries": entries,

@@ -33,8 +33,7 @@ def run(_arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
         "user": {"uid": os.getuid(), "gid": os.getgid()},
         "workspace": {
             "path": context.workspace,
-            "allowed_paths": list(context.allowed_paths),
-            "writable": os.access(context.workspace, os.W_OK),
+            "allowed_paths": [*context.allowed_paths],
             "free_bytes": _free_bytes(context.workspace),
         },
         "environment_variables": sorted(name for name in os.environ if name.isascii()),
@@ -49,6 +48,7 @@ def _limits() -> "dict[str, JSON]":
 
     rlimits = {
         "address_space_bytes": resource.RLIMIT_AS,
+        "data_bytes": resource.RLIMIT_DATA,
         "cpu_seconds": resource.RLIMIT_CPU,
         "file_size_bytes": resource.RLIMIT_FSIZE,
         "open_files": resource.RLIMIT_NOFILE,

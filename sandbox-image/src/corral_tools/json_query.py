@@ -18,7 +18,7 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     """The value the expression finds, with its JMESPath type; a list that is too long is cut."""
     document = _document(arguments, context)
     value = _search(arguments["query"], document)
-    result, truncated = _bounded(value, bounds.text_budget_bytes(context))
+    result, truncated = _bounded(value, bounds.budget_bytes(context))
     return {"value": result, "type": _type(value), "truncated": truncated}
 
 

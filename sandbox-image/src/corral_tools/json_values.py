@@ -1,11 +1,13 @@
 """Any Python value as JSON: as it is where JSON can say it, described where it cannot."""
 
+from corral_tools import bounds
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral_runner.interface import JSON
 
 #: Beyond this, a value is data that belongs into a file, not into a result.
-MAX_BYTES = 128 * 1024
+MAX_BYTES = bounds.RESULT_BYTES
 #: Readers of JSON are recursive and give up somewhere; none gives up here.
 MAX_DEPTH = 64
 #: Of a value that is only described, so much is shown.
@@ -82,7 +84,7 @@ class _Conversion:
         plain = str.__str__(value)
         if not _is_unicode(plain):
             return self._described(value)
-        self._spend(len(plain) + 2 if plain.isascii() else len(plain.encode()) + 2)
+        self._spend(bounds.encoded_bytes(plain))
         return plain
 
     def _integer(self, value: int) -> "JSON":
@@ -113,14 +115,13 @@ class _Conversion:
         self._spend(2)
         converted = {}
         for key, item in value.items():
-            self._spend(len(key) + 4)
+            self._spend(bounds.encoded_bytes(key) + 2)
             converted[str.__str__(key)] = self.convert(item, depth - 1)
         return converted
 
     def _described(self, value: object) -> "JSON":
-        self._spend(64)
         shown = describe(value)
-        self._spend(len(repr(shown)))
+        self._spend(bounds.encoded_bytes(repr(shown)))
         return shown
 
     def _spend(self, count_bytes: int) -> None:

@@ -20,7 +20,7 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     path = arguments.get("path", ".")
     absolute = paths.resolve(path, context)
     entries: list[JSON] = []
-    left_bytes = bounds.text_budget_bytes(context)
+    left_bytes = bounds.budget_bytes(context)
     try:
         with os.scandir(absolute) as scan:
             found = sorted(scan, key=lambda entry: entry.name)
@@ -28,7 +28,7 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
         raise files.failure(error, "list", path) from error
     for entry in found[:MAX_ENTRIES]:
         name = paths.printable(entry.name)
-        left_bytes -= len(name.encode()) + 50  # the other two fields and what surrounds them
+        left_bytes -= bounds.encoded_bytes(name) + 50  # the other two fields and what surrounds them
         if left_bytes < 0:
             break
         entries.append({"name": name, "type": _type(entry), "size": _size_bytes(entry)})

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from corral_runner.interface import JSON, ToolContext
 
 _SUMMARY_CHARACTERS = 200
-#: Several times what an image holds; bounds a result that is meant to be read.
-MAX_PACKAGES = 1000
+#: Several times what an image holds; so many descriptions fit a result.
+MAX_PACKAGES = 500
 
 
 def run(arguments: "Mapping[str, Any]", _context: "ToolContext") -> "JSON":

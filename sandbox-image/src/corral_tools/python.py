@@ -15,6 +15,7 @@ from corral_tools import bounds, files, json_values
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from threading import Thread
     from types import ModuleType, TracebackType
     from typing import Any
 
@@ -32,8 +33,8 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     """The code runs as ``__main__``, with the workspace first on ``sys.path``.
 
     Raises:
-        ToolFailure: from whatever the code raised, its traceback written to stderr; or the code exited with
-            a status other than 0.
+        ToolFailure: from whatever the code raised, its traceback written to stderr.
+        SystemExit: the code exited, with a status other than 0 or a message.
     """
     code: str = arguments["code"]
     files.encode(code, "code")
@@ -52,10 +53,9 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
         if os.getpid() == process:
             if status == 0:
                 return None
-            raise ToolFailure(f"the code exited with status {status}", exitCode=status) from error
-    except (
-        BaseException
-    ) as error:  # whatever the code raises, KeyboardInterrupt included, is the code's failure
+            raise  # the runner ends the task with this status
+    # Whatever the code raises, KeyboardInterrupt included, is the code's failure and not the runner's.
+    except BaseException as error:
         failure = _failure(error, code, module.__dict__)
         if os.getpid() == process:
             raise failure from error
@@ -68,13 +68,26 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
 
 
 def _execute(code: str, namespace: "dict[str, Any]") -> object:
-    """Run the code; the value of its last expression, where it ends with one."""
+    """Run the code to its end; the value of its last expression, where it ends with one."""
     tree = compile(code, FILENAME, "exec", _ONLY_AST, dont_inherit=True)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], _ast.Expr) else None
-    exec(compile(tree, FILENAME, "exec", dont_inherit=True), namespace)  # noqa: S102 - what this tool is for
-    if last is None:
-        return None
-    return eval(compile(_ast.Expression(last.value), FILENAME, "eval", dont_inherit=True), namespace)  # noqa: S307
+    body = compile(tree, FILENAME, "exec", dont_inherit=True)
+    expression = None
+    if last is not None:
+        expression = compile(_ast.Expression(last.value), FILENAME, "eval", dont_inherit=True)
+    known = _threads()
+    exec(body, namespace)  # noqa: S102 - what this tool is for; the sandbox holds it
+    value = None if expression is None else eval(expression, namespace)  # noqa: S307 - same
+    # A script ends when its threads have (threading._shutdown); until then they may change the value.
+    for thread in _threads() - known:
+        if not thread.daemon:
+            thread.join()
+    return value
+
+
+def _threads() -> "set[Thread]":
+    threading = sys.modules.get("threading")
+    return set() if threading is None else {*threading.enumerate()}
 
 
 def _stage(module: "ModuleType", stdin: io.BytesIO | None, workspace: str) -> "Callable[[], None]":
@@ -100,12 +113,9 @@ def _stage(module: "ModuleType", stdin: io.BytesIO | None, workspace: str) -> "C
 
 def _status(error: SystemExit) -> int:
     """The status the process would exit with, derived as the interpreter does (handle_system_exit)."""
-    if error.code is None:
-        return 0
     if isinstance(error.code, int):
         return error.code & 0xFF
-    _say(f"{error.code}\n")
-    return 1
+    return 0 if error.code is None else 1
 
 
 def _failure(error: BaseException, code: str, namespace: "dict[str, Any]") -> ToolFailure:

@@ -24,10 +24,11 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     """
     path = arguments["path"]
     max_lines = arguments.get("max_lines")
+    budget = bounds.budget_bytes(context)
     descriptor = files.open_for_reading(paths.resolve(path, context), path)
     try:
         size_bytes = os.fstat(descriptor).st_size
-        head, lines, read = _scan(descriptor, bounds.text_budget_bytes(context))
+        head, lines, read = _scan(descriptor, budget)
     except OSError as error:
         raise files.failure(error, "read", path) from error
     finally:
@@ -38,12 +39,13 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
             path=paths.printable(path),
         )
     kept = head if max_lines is None else _first_lines(head, max_lines)
-    content, replaced = _decode(kept, is_cut=len(kept) == len(head) < read)
+    text, replaced = _decode(kept, is_cut=len(kept) == len(head) < read)
+    content, clipped = bounds.clip(text, budget)
     return {
         "content": content,
         "size": size_bytes,
         "line_count": lines,
-        "truncated": len(kept) < read,
+        "truncated": clipped or len(kept) < read,
         "invalid_utf8_replaced": replaced,
     }
 

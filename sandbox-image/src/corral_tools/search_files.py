@@ -47,7 +47,7 @@ class _Search:
         self.is_excluded = globs.matcher(arguments.get("exclude", ()))
         self._context_lines: int = arguments.get("context_lines", 0)
         self._left = arguments.get("max_results", 100)
-        self._left_bytes = bounds.text_budget_bytes(context)
+        self._left_bytes = bounds.budget_bytes(context)
         self._truncated = False
         self._names: list[JSON] = []
         self._matches: list[JSON] = []
@@ -62,7 +62,7 @@ class _Search:
         return (self._included is None or self._included(name)) and not self.is_excluded(name)
 
     def in_name(self, name: str) -> None:
-        if self._pattern.search(name) and self._has_room(len(name) + 4):
+        if self._pattern.search(name) and self._has_room(bounds.encoded_bytes(name) + 2):
             self._names.append(name)
 
     def in_file(self, name: str, absolute: str) -> None:
@@ -76,7 +76,7 @@ class _Search:
             if found is None:
                 continue
             match = self._match(name, lines, index, found)
-            if not self._has_room(sum(len(str(value)) + 20 for value in match.values())):
+            if not self._has_room(sum(bounds.encoded_bytes(str(value)) + 20 for value in match.values())):
                 return
             self._matches.append(match)
 

@@ -30,7 +30,7 @@ def compare(
             added += line.startswith("+")
             removed += line.startswith("-")
         pieces.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-    diff, truncated = bounds.clip("".join(pieces), bounds.text_budget_bytes(context))
+    diff, truncated = bounds.clip("".join(pieces), bounds.budget_bytes(context))
     return {"diff": diff, "added": added, "removed": removed, "truncated": truncated}
 
 

@@ -133,6 +133,10 @@ class SandboxBackend(Protocol):
         """
         ...
 
+    def release(self, sandbox: Any) -> None:
+        """End a sandbox that ``acquire`` gave, in the background; ``close`` waits for it."""
+        ...
+
     async def close(self) -> None:
         """End every sandbox and wait until nothing is left."""
         ...

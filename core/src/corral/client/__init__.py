@@ -1,0 +1,19 @@
+"""The Python API: run a tool in three lines, or a whole task with everything it says on the way."""
+
+from corral.client.asynchronous import AsyncClient
+from corral.client.executor import Executor, OnFile, OnFrame
+from corral.client.secrets import DirectorySecrets, SecretMissingError, SecretSource
+from corral.client.synchronous import Client
+from corral.client.tasks import build_task
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DirectorySecrets",
+    "Executor",
+    "OnFile",
+    "OnFrame",
+    "SecretMissingError",
+    "SecretSource",
+    "build_task",
+]

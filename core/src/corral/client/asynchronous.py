@@ -1,0 +1,108 @@
+"""The client for asyncio programs."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from corral.api import AgentTask, Limits
+from corral.catalogue import Catalogue
+from corral.client.executor import Executor, OnFile, OnFrame
+from corral.client.secrets import DirectorySecrets, SecretSource
+from corral.client.tasks import Files, build_task
+from corral.policy import Policy
+from corral.sandbox.embedded import EmbeddedBackend
+from corral.sandbox.port import SandboxBackend
+
+
+class AsyncClient:
+    """Runs tasks in sandboxes on this machine. An asynchronous context manager, of one event loop.
+
+    >>> async with AsyncClient() as client:
+    ...     task = await client.run("python", code="6 * 7")
+    ...     task.result
+    42
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue | None = None,
+        policy: Policy | None = None,
+        secrets: SecretSource | None = None,
+        waiting: int = 2,
+        backend: SandboxBackend | None = None,
+    ) -> None:
+        """Prepare; nothing starts yet.
+
+        Args:
+            catalogue: the tools there are; the built-in ones by default.
+            policy: what is allowed; by default everything but the network and the system.
+            secrets: where the values of ``secretRefs`` come from.
+            waiting: sandboxes kept started ahead of need, which makes the next task immediate; 0 for one task.
+            backend: where sandboxes come from, in place of the embedded one with ``waiting``.
+
+        Raises:
+            IsolationUnavailableError: a part is not installed.
+        """
+        self.catalogue = catalogue if catalogue is not None else Catalogue.builtin()
+        self._backend = backend if backend is not None else EmbeddedBackend(waiting=waiting)
+        self._executor = Executor(
+            self._backend, self.catalogue, policy or Policy(), secrets or DirectorySecrets()
+        )
+
+    async def run(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any] | None = None,
+        /,
+        *,
+        limits: Limits | Mapping[str, Any] | None = None,
+        files: Files = (),
+        env: Mapping[str, str] | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        outputs: Sequence[str] = (),
+        **more_arguments: Any,
+    ) -> AgentTask:
+        """Run one tool and return the task with its status; see ``build_task`` for the arguments.
+
+        Arguments of the tool are keywords, or a mapping where their names are those of options here.
+
+        Raises:
+            pydantic.ValidationError: an option is not what the contract allows.
+            IsolationUnavailableError: this machine cannot isolate, so nothing ran.
+        """
+        task = build_task(
+            tool,
+            {**(arguments or {}), **more_arguments},
+            limits=limits,
+            files=files,
+            env=env,
+            workspace=workspace,
+            outputs=outputs,
+        )
+        return await self.run_task(task)
+
+    async def run_task(
+        self,
+        task: AgentTask,
+        *,
+        on_frame: OnFrame | None = None,
+        on_file: OnFile | None = None,
+        cancel: asyncio.Event | None = None,
+    ) -> AgentTask:
+        """Run a task and return it with its status; see ``Executor.run``."""
+        return await self._executor.run(task, on_frame=on_frame, on_file=on_file, cancel=cancel)
+
+    async def close(self) -> None:
+        """End every sandbox and wait until nothing is left."""
+        await self._backend.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

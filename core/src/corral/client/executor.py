@@ -1,0 +1,309 @@
+"""Runs a whole task on one backend: the tool or the chain, attempts, deadline, cancel, status."""
+
+import asyncio
+import contextlib
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from corral.api import (
+    AgentTask,
+    AgentTaskStatus,
+    ChainDecision,
+    Condition,
+    ConditionStatus,
+    ExecutionError,
+    ExecutionStatus,
+    Frame,
+    Phase,
+    Reason,
+    ReferenceProblem,
+    SandboxStatus,
+    Step,
+    StepOutcome,
+    next_steps,
+    parse_duration,
+    resolve_arguments,
+)
+from corral.catalogue import Catalogue
+from corral.client.secrets import SecretMissingError, SecretSource
+from corral.policy import Policy
+from corral.sandbox.errors import IsolationUnavailableError, SandboxError
+from corral.sandbox.execution import Record, execute
+from corral.sandbox.plan import Call, Planned, Refusal, plan
+from corral.sandbox.port import Owner, Sandbox, SandboxBackend
+
+#: Called with the execution's name and each of its frames, as they come.
+OnFrame = Callable[[str, Frame], None]
+#: Called with the execution's name, the path and the content of each file that came back.
+OnFile = Callable[[str, str, bytes], None]
+
+#: A task of one tool has one execution, called so.
+MAIN = "main"
+
+
+@dataclass
+class _Run:
+    """One task while it runs."""
+
+    task: AgentTask
+    uid: str
+    on_frame: OnFrame | None
+    on_file: OnFile | None
+    attempt: int = 1
+    cancelled: bool = False
+    past_deadline: bool = False
+    sandboxes: set[Sandbox] = field(default_factory=set)
+    executions: list[ExecutionStatus] = field(default_factory=list)
+    isolation: tuple[str, ...] = ()
+    weakened: tuple[str, ...] = ()
+    warm: bool | None = None
+    began: datetime | None = None
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why nothing more of it may start."""
+        if self.past_deadline:
+            return Reason.DEADLINE_EXCEEDED
+        return Reason.CANCELLED if self.cancelled else None
+
+
+class Executor:
+    """Runs tasks. Each call is alone in its sandbox; what is refused starts none."""
+
+    def __init__(
+        self, backend: SandboxBackend, catalogue: Catalogue, policy: Policy, secrets: SecretSource
+    ) -> None:
+        self._backend = backend
+        self._catalogue = catalogue
+        self._policy = policy
+        self._secrets = secrets
+
+    async def run(
+        self,
+        task: AgentTask,
+        *,
+        on_frame: OnFrame | None = None,
+        on_file: OnFile | None = None,
+        cancel: asyncio.Event | None = None,
+    ) -> AgentTask:
+        """Run a task to its end.
+
+        Args:
+            task: a valid one; its status, if any, is replaced.
+            on_frame: hears everything as it happens.
+            on_file: gets the files that ``outputs`` names, which a status holds only while they are small.
+            cancel: set it to end the task; it then comes back as ``Cancelled`` with the output so far.
+
+        Returns:
+            The same task with its status. A task that fails is no exception.
+
+        Raises:
+            IsolationUnavailableError: this machine cannot isolate, so nothing ran.
+        """
+        run = _Run(task, task.metadata.uid or str(uuid.uuid4()), on_frame, on_file)
+        watchers = list(self._watch(run, cancel))
+        try:
+            if task.spec.cancel:
+                return self._finished(run, Reason.CANCELLED, "spec.cancel was set before it started")
+            if task.spec.agent is not None:
+                message = "agent tasks need a gateway with a model provider; this client runs tools and steps"
+                return self._finished(run, Reason.UNSUPPORTED, message)
+            if task.spec.steps:
+                return await self._chain(run)
+            call = Call(MAIN, task.spec.tool or "", task.spec.arguments, task.spec)
+            status = await self._attempts(run, call)
+            return self._finished(run, status.reason, status.message)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            # Only left if this coroutine itself is being cancelled.
+            for sandbox in run.sandboxes:
+                sandbox.kill()
+
+    # --- one tool ---
+
+    async def _attempts(self, run: _Run, call: Call) -> ExecutionStatus:
+        """Execute a call, and again where its retry rule says so."""
+        retry = call.spec.retry
+        attempt = 1
+        while True:
+            status = await self._once(run, call, attempt)
+            if retry is None or attempt >= retry.max_attempts or status.reason not in retry.reasons or run.stopped:
+                break
+            pause = parse_duration(retry.backoff) * 2 ** (attempt - 1)
+            await asyncio.sleep(pause)
+            attempt += 1
+        run.attempt = max(run.attempt, attempt)
+        run.executions.append(status)
+        return status
+
+    async def _once(self, run: _Run, call: Call, attempt: int) -> ExecutionStatus:
+        record = Record(call.name, call.tool, attempt, datetime.now(UTC))
+        if run.stopped is not None:
+            return record.refused(run.stopped, "the task ended before this could start")
+        try:
+            secrets = {ref.env: self._secrets.get(ref.name, ref.key) for ref in call.spec.secret_refs}
+        except SecretMissingError as error:
+            problem = ExecutionError(type="SecretMissing", message=str(error), field="spec.secretRefs")
+            return record.refused(Reason.INVALID_SPEC, str(error), problem)
+        owner = Owner(f"{run.uid}/{call.name}", attempt)
+        planned = plan(call, owner, self._catalogue, self._policy, secrets)
+        if isinstance(planned, Refusal):
+            return record.refused(planned.reason, planned.message, planned.error)
+        return await self._in_sandbox(run, call, planned, record)
+
+    async def _in_sandbox(self, run: _Run, call: Call, planned: Planned, record: Record) -> ExecutionStatus:
+        try:
+            sandbox = await self._backend.acquire(planned.needs)
+        except IsolationUnavailableError:
+            raise
+        except SandboxError as error:
+            return record.refused(Reason.SANDBOX_FAILED, str(error))
+        run.sandboxes.add(sandbox)
+        run.began = run.began or datetime.now(UTC)
+        run.warm = sandbox.warm if run.warm is None else run.warm and sandbox.warm
+        hear = None
+        if run.on_frame is not None:
+            on_frame, name = run.on_frame, call.name
+
+            def hear(frame: Frame) -> None:
+                on_frame(name, frame)
+
+        try:
+            if run.stopped is not None:
+                return record.refused(run.stopped, "the task ended before this could start")
+            status = await execute(sandbox, planned.request, record, call.spec.files, hear)
+        finally:
+            run.sandboxes.discard(sandbox)
+            self._backend.release(sandbox)
+        run.isolation, run.weakened = record.isolation, record.weakened
+        if run.on_file is not None:
+            for path, data in record.files.items():
+                run.on_file(call.name, path, bytes(data))
+        if run.past_deadline and status.reason is Reason.CANCELLED:
+            message = f"the task's activeDeadlineSeconds of {call.spec.active_deadline_seconds} passed"
+            return status.model_copy(
+                update={"reason": Reason.DEADLINE_EXCEEDED, "phase": Phase.FAILED, "message": message}
+            )
+        return status
+
+    # --- a chain ---
+
+    async def _chain(self, run: _Run) -> AgentTask:
+        steps = {step.name: step for step in run.task.spec.steps}
+        finished: dict[str, StepOutcome] = {}
+        running: dict[str, asyncio.Task[ExecutionStatus]] = {}
+        try:
+            while True:
+                decision = next_steps(run.task.spec, finished, tuple(running))
+                if run.stopped is not None:
+                    if not running:
+                        return self._finished(run, run.stopped, "the task was ended before its last step")
+                    decision = ChainDecision()
+                if decision.finished:
+                    return self._finished(run, decision.reason, decision.message)
+                for name in decision.ready:
+                    work = self._step(run, steps[name], finished)
+                    running[name] = asyncio.get_running_loop().create_task(work)
+                await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
+                for name in [name for name, task in running.items() if task.done()]:
+                    finished[name] = _outcome(running.pop(name).result())
+        finally:
+            for task in running.values():
+                task.cancel()
+
+    async def _step(self, run: _Run, step: Step, finished: Mapping[str, StepOutcome]) -> ExecutionStatus:
+        try:
+            arguments = resolve_arguments(step, finished)
+        except ReferenceProblem as problem:
+            record = Record(step.name, step.tool, 1, datetime.now(UTC))
+            status = record.refused(Reason.INVALID_ARGUMENTS, problem.message)
+            run.executions.append(status)
+            return status
+        return await self._attempts(run, Call(step.name, step.tool, arguments, run.task.spec, step))
+
+    # --- what ends a task from outside ---
+
+    def _watch(self, run: _Run, cancel: asyncio.Event | None) -> Iterable["asyncio.Task[None]"]:
+        loop = asyncio.get_running_loop()
+        if cancel is not None:
+            yield loop.create_task(self._on_cancel(run, cancel))
+        if run.task.spec.active_deadline_seconds is not None:
+            yield loop.create_task(self._on_deadline(run, run.task.spec.active_deadline_seconds))
+
+    async def _on_cancel(self, run: _Run, cancel: asyncio.Event) -> None:
+        await cancel.wait()
+        run.cancelled = True
+        await _cancel_all(run)
+
+    async def _on_deadline(self, run: _Run, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        run.past_deadline = True
+        await _cancel_all(run)
+
+    # --- the status ---
+
+    def _finished(self, run: _Run, reason: Reason | None, message: str | None) -> AgentTask:
+        reason = reason or Reason.SANDBOX_FAILED
+        now = _text(datetime.now(UTC))
+        refused = run.began is None and reason is not Reason.CANCELLED
+        phase = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}.get(reason, Phase.FAILED)
+        conditions = [_condition("Accepted", not refused, reason if refused else "Accepted", message, now)]
+        if run.began is not None:
+            conditions.append(_condition("Started", True, "Started", "", _text(run.began)))
+        conditions.append(_condition("Finished", True, reason, message, now))
+        status = AgentTaskStatus.model_construct(
+            observed_generation=run.task.metadata.generation,
+            conditions=tuple(conditions),
+            phase=phase,
+            reason=reason,
+            message=message or None,
+            attempt=run.attempt,
+            sandbox=SandboxStatus.model_construct(
+                backend=self._backend.name,
+                pod_name=None,
+                pod_uid=None,
+                node=platform.node(),
+                warm=run.warm,
+                isolation=run.isolation,
+                weakened=run.weakened,
+            ),
+            executions=tuple(run.executions),
+            start_time=None if run.began is None else _text(run.began),
+            completion_time=now,
+        )
+        return run.task.model_copy(update={"status": status})
+
+
+async def _cancel_all(run: _Run) -> None:
+    for sandbox in list(run.sandboxes):
+        with contextlib.suppress(SandboxError):
+            await sandbox.cancel()
+
+
+def _outcome(status: ExecutionStatus) -> StepOutcome:
+    assert status.reason is not None  # an execution that came back has ended
+    output = status.output
+    return StepOutcome(
+        status.reason, status.result, output.stdout if output else "", output.stderr if output else ""
+    )
+
+
+def _condition(kind: str, is_true: bool, reason: str, message: str | None, now: str) -> Condition:  # noqa: FBT001
+    return Condition.model_construct(
+        type=kind,
+        status=ConditionStatus.TRUE if is_true else ConditionStatus.FALSE,
+        reason=str(reason),
+        message=message or "",
+        last_transition_time=now,
+        observed_generation=None,
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+

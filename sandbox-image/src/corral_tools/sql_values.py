@@ -1,0 +1,57 @@
+"""What DuckDB's values are in JSON."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyRelation
+
+    from corral_runner.interface import JSON
+
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+
+
+def without_time_zones(relation: "DuckDBPyRelation", types: list[str]) -> "DuckDBPyRelation":
+    """The same rows, with points in time as texts: as values, DuckDB needs the package pytz for them."""
+    if not any(_ZONED in kind for kind in types):
+        return relation
+    columns = (
+        f"CAST(#{number} AS {kind.replace(_ZONED, 'VARCHAR')})" if _ZONED in kind else f"#{number}"
+        for number, kind in enumerate(types, start=1)
+    )
+    return relation.project(", ".join(columns))
+
+
+def as_json(value: object) -> "JSON":
+    """Numbers stay numbers where JSON's readers keep their value; the rest is a text as DuckDB would print it.
+
+    Texts are: dates and times (ISO 8601), decimals that no float equals, infinities and not-a-number, UUIDs,
+    intervals. Binary data is in hexadecimal.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): as_json(item) for key, item in value.items()}
+    return _as_json_by_name(value)
+
+
+def _as_json_by_name(value: object) -> "JSON":
+    from datetime import date, time
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else _decimal(value)
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    return str(value)
+
+
+def _decimal(value: "object") -> "JSON":
+    from decimal import Decimal
+
+    nearest = float(str(value))
+    return nearest if Decimal(repr(nearest)) == value else str(value)
