@@ -12,7 +12,7 @@ help: ## list the targets
 setup: .venv/.complete ## make .venv with the pinned dependencies and the corral command
 
 .venv/.complete: requirements.lock pyproject.toml core/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
-	@scripts/setup.sh
+	@PYTHON=$(PYTHON) scripts/setup.sh
 	@touch $@
 
 .PHONY: run
@@ -27,6 +27,10 @@ test: setup ## run the checks and the whole test suite, with coverage
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --format=text | tail -n 40
+
+.PHONY: test-sandbox
+test-sandbox: setup ## run only the tests that start sandboxes
+	@$(BIN)/pytest tests/contract tests/integration $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup ## formatting, lint, types, layers

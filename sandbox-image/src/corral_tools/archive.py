@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
-    """``create`` packs ``sources`` into ``path``; ``list`` and ``extract`` read ``path``, whatever its name."""
+    """``create`` packs ``sources`` into ``path``; ``list`` and ``extract`` read ``path``."""
     action: str = arguments["action"]
     if action == "create":
         if not arguments.get("sources"):

@@ -82,7 +82,7 @@ class Archive:
         """Note that so much more has come out.
 
         Raises:
-            ToolFailure: that is more than this tool unpacks, or more than an honest archive of this size holds.
+            ToolFailure: that is more than this tool unpacks, or than an honest archive of this size holds.
         """
         self._unpacked_bytes += unpacked_bytes
         if self._unpacked_bytes > MAX_BYTES:
@@ -127,7 +127,7 @@ def opened(path: str, context: "ToolContext") -> "Iterator[Archive]":
             yield Archive(file, path)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, struct.error, EOFError) as error:
             raise _damaged(path, error) from error
-        # What the parsers of the standard library let through: unknown methods, numbers and names out of range.
+        # What the standard library's parsers let through: unknown methods, numbers and names out of range.
         except (NotImplementedError, ValueError, LookupError, RuntimeError) as error:
             raise _damaged(path, error) from error
         except OSError as error:  # gzip.BadGzipFile is one, without an errno

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 #: What scripts ask for first; others can be looked for with the shell tool.
 COMMANDS = (
-    "ash", "awk", "bash", "bzip2", "cargo", "cc", "cmake", "curl", "diff", "ffmpeg", "file", "find", "g++", "gawk",
-    "gcc", "git", "go", "grep", "gzip", "java", "jq", "lua", "make", "node", "npm", "openssl", "patch", "perl", "php",
-    "pip", "psql", "python", "python3", "ruby", "rustc", "sed", "sh", "sqlite3", "ssh", "tar", "unzip", "uv", "wget",
-    "xz", "zip", "zsh", "zstd",
+    "ash", "awk", "bash", "bzip2", "cargo", "cc", "cmake", "curl", "diff", "ffmpeg", "file", "find",
+    "g++", "gawk", "gcc", "git", "go", "grep", "gzip", "java", "jq", "lua", "make", "node", "npm",
+    "openssl", "patch", "perl", "php", "pip", "psql", "python", "python3", "ruby", "rustc", "sed", "sh",
+    "sqlite3", "ssh", "tar", "unzip", "uv", "wget", "xz", "zip", "zsh", "zstd",
 )  # fmt: skip
 _CGROUP = "/sys/fs/cgroup"
 
@@ -23,6 +23,7 @@ _CGROUP = "/sys/fs/cgroup"
 def run(_arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     """Values of environment variables are left out: secrets are among them."""
     system = os.uname()
+    allowed: list[JSON] = [*context.allowed_paths]
     return {
         "python": {
             "version": ".".join(str(part) for part in sys.version_info[:3]),
@@ -33,7 +34,7 @@ def run(_arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
         "user": {"uid": os.getuid(), "gid": os.getgid()},
         "workspace": {
             "path": context.workspace,
-            "allowed_paths": [*context.allowed_paths],
+            "allowed_paths": allowed,
             "free_bytes": _free_bytes(context.workspace),
         },
         "environment_variables": sorted(name for name in os.environ if name.isascii()),

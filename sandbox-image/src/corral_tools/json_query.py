@@ -70,7 +70,7 @@ def _search(query: str, document: "JSON") -> "JSON":
         raise InvalidArgument("query", f"is no JMESPath expression: {message.rstrip(':')}{place}") from error
     try:
         value: JSON = expression.search(document)
-    # The library's own functions meet values they were not written for: sort_by over mixed types is a TypeError.
+    # The library's functions meet values they were not written for: sort_by over mixed types is a TypeError.
     except (JMESPathError, ValueError, TypeError, LookupError, RecursionError, ArithmeticError) as error:
         raise ToolFailure(f"the query fails on this document: {error}") from error
     return value
@@ -79,7 +79,11 @@ def _search(query: str, document: "JSON") -> "JSON":
 def _bounded(value: "JSON", limit_bytes: int) -> "tuple[JSON, bool]":
     import json
 
-    if len(json.dumps(value)) <= limit_bytes:
+    try:
+        size_bytes = len(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:  # an expression reference (&name), or to_number() of "nan"
+        raise ToolFailure("the query finds something that is not a JSON value") from error
+    if size_bytes <= limit_bytes:
         return value, False
     if not isinstance(value, list):
         raise ToolFailure(

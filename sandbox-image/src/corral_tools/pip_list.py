@@ -13,7 +13,7 @@ MAX_PACKAGES = 500
 
 
 def run(arguments: "Mapping[str, Any]", _context: "ToolContext") -> "JSON":
-    """Distributions by name, as the import system finds them: of two of one name, the first on ``sys.path``."""
+    """Distributions by name; of two of one name, the first on ``sys.path``, which is the one imported."""
     from importlib.metadata import distributions
 
     wanted = _normalized(arguments.get("name", ""))

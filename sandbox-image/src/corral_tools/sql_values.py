@@ -21,7 +21,7 @@ def without_time_zones(relation: "DuckDBPyRelation", types: list[str]) -> "DuckD
 
 
 def as_json(value: object) -> "JSON":
-    """Numbers stay numbers where JSON's readers keep their value; the rest is a text as DuckDB would print it.
+    """Numbers stay numbers where JSON's readers keep their value; the rest is a text as DuckDB prints it.
 
     Texts are: dates and times (ISO 8601), decimals that no float equals, infinities and not-a-number, UUIDs,
     intervals. Binary data is in hexadecimal.

@@ -1,4 +1,4 @@
-"""The logic of chains: what may run next, and what is wrong with a chain. Pure; embedded and operator share it."""
+"""The logic of chains: what may run next, and what is wrong with one. Pure; embedded and operator share it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,8 +53,8 @@ def next_steps(
 ) -> ChainDecision:
     """Say what a chain does next.
 
-    A step that fails with ``onFailure: Stop`` lets no further step start; those that run already run to their end.
-    With ``Continue`` the chain goes on, and completes although that step failed.
+    A step that fails with ``onFailure: Stop`` lets no further step start; those that run already run to their
+    end. With ``Continue`` the chain goes on, and completes although that step failed.
 
     Args:
         spec: a validated spec with ``steps``.
@@ -173,7 +173,7 @@ class _Check:
                 yield location, target
 
     def _order(self) -> None:
-        """Kahn's algorithm: takes away steps that wait for nothing left; what remains is a cycle or behind one."""
+        """Kahn's algorithm: take away steps that wait for nothing left; what remains is a cycle or behind one."""
         depth = [1] * len(self.steps)
         blocked = [{target for _, target in edges} for edges in self.edges]
         left = set(range(len(self.steps)))
@@ -205,8 +205,8 @@ class _Check:
 def check_steps(steps: Sequence[Step], strategy: Strategy, max_depth: int) -> list[Finding]:
     """Return what is wrong with the steps of a chain: names, references, cycles, depth.
 
-    The depth of a step is 1, plus the depth of the deepest step that it depends on or refers to. The order that
-    ``strategy: Sequential`` adds does not count: a list of independent steps has depth 1.
+    The depth of a step is 1, plus the depth of the deepest step that it depends on or refers to. The order
+    that ``strategy: Sequential`` adds does not count: a list of independent steps has depth 1.
     """
     return _Check(steps, strategy, max_depth).run()
 

@@ -47,7 +47,7 @@ class Limits(ApiModel):
     )
     idle_timeout: Duration | None = Field(
         None,
-        description="The longest time without output or reported progress; reason IdleTimeout. Absent: no such limit.",
+        description="Longest time without output or reported progress; reason IdleTimeout. Absent: any.",
     )
 
     def merged_over(self, base: "Limits") -> "Limits":
@@ -60,7 +60,7 @@ class Limits(ApiModel):
         )
 
     def exceeds(self, maximum: "Limits") -> list[str]:
-        """Return the wire names of the fields that ask for more than ``maximum`` gives, in the order declared.
+        """Return the wire names of the fields that ask for more than ``maximum`` gives, in declared order.
 
         A field that is absent on either side asks for nothing and bounds nothing.
         """
@@ -78,7 +78,7 @@ class Limits(ApiModel):
         return value if value is None or isinstance(value, int) else _PARSERS[name](value)
 
     def lowered_to(self, maximum: "Limits") -> "Limits":
-        """Return these limits with no field above ``maximum``. For defaults only: a request is refused instead."""
+        """Return these limits with no field above ``maximum``. For defaults; a request is refused instead."""
         over = set(self.exceeds(maximum))
         return Limits.model_construct(
             **{name: getattr(maximum if _WIRE_NAMES[name] in over else self, name) for name in _FIELDS}

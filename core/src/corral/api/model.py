@@ -35,7 +35,7 @@ class ApiModel(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the JSON object as it stands in a manifest: camelCase, what is absent or default left out."""
+        """Return the JSON object as in a manifest: camelCase, what is absent or default left out."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
     @classmethod

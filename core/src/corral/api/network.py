@@ -48,7 +48,7 @@ class Network(ApiModel):
 
     mode: NetworkMode = Field(
         NetworkMode.NONE,
-        description="none: no socket can be made at all. allowlist: allowedDomains, through the egress proxy.",
+        description="none: no socket can be made at all. allowlist: allowedDomains, by the egress proxy.",
     )
     allowed_domains: Annotated[tuple[Domain, ...], Field(max_length=64)] = Field(
         (), description="Domains that may be reached; *.example.com stands for every name below example.com."

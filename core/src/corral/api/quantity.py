@@ -1,8 +1,7 @@
 """Kubernetes quantities: bytes such as ``256Mi`` and cores such as ``500m``.
 
-Source: k8s.io/apimachinery/pkg/api/resource/quantity.go. Two deliberate narrowings, both of which catch mistakes
-that Kubernetes itself lets through: no negative and no zero quantity, and no ``m`` for bytes (``512m`` is half a
-byte).
+Source: k8s.io/apimachinery/pkg/api/resource/quantity.go. Two deliberate narrowings catch mistakes that
+Kubernetes itself lets through: no negative and no zero quantity, and no ``m`` for bytes (``512m`` is half a byte).
 """
 
 import math
@@ -45,7 +44,7 @@ def parse_bytes(quantity: str | int) -> int:
         hint = ", not m, which means thousandths" if re.fullmatch(r"[0-9.]+m", text) else ""
         raise QuantityError(f"expected a quantity such as 256Mi{hint}")
     suffix = match["suffix"] or ""
-    factor = 10 ** int(suffix[1:]) if suffix[1:].isdigit() else _FACTORS.get(suffix, 1)
+    factor: int = 10 ** int(suffix[1:]) if suffix[1:].isdigit() else _FACTORS.get(suffix, 1)
     return math.ceil(Decimal(match["number"]) * factor)
 
 

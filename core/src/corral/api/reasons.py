@@ -41,8 +41,8 @@ class ReasonDoc(NamedTuple):
     summary: str
     #: What to do, in one sentence.
     remedy: str
-    #: The cause lies outside the tool and may have gone: `spec.retry` may name it. Where the tool may have begun
-    #: already, a retry additionally needs a tool that is declared idempotent.
+    #: The cause lies outside the tool and may have gone: `spec.retry` may name it. Where the tool may have
+    #: begun already, a retry additionally needs a tool that is declared idempotent.
     retry_safe: bool
 
 

@@ -11,7 +11,7 @@ from corral.catalogue import Catalogue
 from corral.client.executor import Executor, OnFile, OnFrame
 from corral.client.secrets import DirectorySecrets, SecretSource
 from corral.client.tasks import Files, build_task
-from corral.policy import Policy
+from corral.policy import LAPTOP_POLICY, Policy
 from corral.sandbox.embedded import EmbeddedBackend
 from corral.sandbox.port import SandboxBackend
 
@@ -49,7 +49,7 @@ class AsyncClient:
         self.catalogue = catalogue if catalogue is not None else Catalogue.builtin()
         self._backend = backend if backend is not None else EmbeddedBackend(waiting=waiting)
         self._executor = Executor(
-            self._backend, self.catalogue, policy or Policy(), secrets or DirectorySecrets()
+            self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets()
         )
 
     async def run(

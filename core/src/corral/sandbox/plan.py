@@ -23,7 +23,7 @@ from corral.api import (
     resolve,
     walk_path,
 )
-from corral.catalogue import Catalogue, ToolNotFoundError, validate_arguments
+from corral.catalogue import Catalogue, ToolNotFoundError, validate_arguments, with_defaults
 from corral.policy import Policy, Refused, evaluate
 from corral.sandbox.port import ExecutionRequest, Owner, SandboxNeeds
 
@@ -92,7 +92,8 @@ def plan(
         tool = catalogue.get(call.tool)
     except ToolNotFoundError as error:
         return _refusal(Reason.TOOL_NOT_FOUND, str(error), field="tool")
-    arguments, problems = validate_arguments(tool, call.arguments)
+    arguments = with_defaults(tool, call.arguments)
+    problems = validate_arguments(tool, arguments)
     if problems:
         return _invalid(problems)
     unsupported = _unsupported(call.spec, tool, abilities)
@@ -100,8 +101,8 @@ def plan(
         return unsupported
     decision = evaluate(policy, tool, call.spec, step=call.step)
     if isinstance(decision, Refused):
-        message = f"{decision.message}. {decision.how_to_grant}"
-        return _refusal(decision.reason, message, rule=decision.rule)
+        message = f"{decision.message}; to grant it, {decision.how_to_grant}"
+        return _refusal(decision.reason, message, rule=decision.rule, field=decision.field)
     try:
         run = _run(tool, arguments)
     except ReferenceProblem as problem:
@@ -116,8 +117,8 @@ def plan(
             arguments=arguments,
             limits=decision.limits,
             env={**{variable.name: variable.value for variable in spec.env}, **secrets},
-            permissions=tuple(decision.permissions),
-            allowed_paths=tuple(decision.allowed_paths),
+            permissions=tuple(sorted(decision.permissions)),
+            allowed_paths=decision.allowed_paths,
             outputs=spec.outputs,
         ),
         SandboxNeeds(
