@@ -10,6 +10,7 @@ help: ## list the targets
 
 .PHONY: setup
 setup: .venv/.complete ## make .venv with the pinned dependencies and the corral command
+	@$(BIN)/python -m compileall -q core/src sandbox-image/src
 
 .venv/.complete: requirements.lock pyproject.toml core/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) scripts/setup.sh

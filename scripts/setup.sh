@@ -42,7 +42,7 @@ fi
 
 say "setup: .venv from requirements.lock"
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
-# The sandbox mounts these files read-only, so nobody can compile them later: compile now.
+# The sandbox mounts these files read-only, so nobody can compile them later: compile now. (The workspace's own
+# code is compiled by each `make setup`, because it changes.)
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable core --editable sandbox-image
-.venv/bin/python -m compileall -q core/src sandbox-image/src

@@ -12,7 +12,15 @@ from corral.api.chain import (
     resolve_arguments,
 )
 from corral.api.duration import Duration, format_duration, parse_duration
-from corral.api.errors import CorralError, Location, ManifestError, Problem, QuantityError, format_path
+from corral.api.errors import (
+    CorralError,
+    Finding,
+    Location,
+    ManifestError,
+    Problem,
+    QuantityError,
+    format_path,
+)
 from corral.api.files import InputFile, OutputFile
 from corral.api.frames import (
     ExecutionResult,
@@ -29,10 +37,11 @@ from corral.api.frames import (
     parse_frame,
     parse_result,
 )
+from corral.api.json_values import MAX_JSON_DEPTH, json_problem
 from corral.api.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS, Limits, ResolvedLimits
 from corral.api.manifest import KINDS, LoadedManifest, Resource, load_manifests, parse_resource
 from corral.api.metadata import Condition, ConditionStatus, ObjectMeta, OwnerReference
-from corral.api.model import API_VERSION, GROUP, MAX_JSON_DEPTH, VERSION, json_problem
+from corral.api.model import API_VERSION, GROUP, VERSION
 from corral.api.network import Network, NetworkMode
 from corral.api.permissions import ALL_PERMISSIONS, PermissionLevel, expand_permissions
 from corral.api.pool import PoolResources, Refill, SandboxPool, SandboxPoolSpec, SandboxPoolStatus, WhenEmpty
@@ -102,6 +111,7 @@ __all__ = [
     "ExecutionResult",
     "ExecutionStatus",
     "FileChunk",
+    "Finding",
     "Frame",
     "FrameError",
     "FunctionRun",

@@ -1,11 +1,10 @@
-"""The logic of chains: what may run next, and what is wrong with one. Pure; embedded and operator share it."""
+"""The logic of chains: what may run next, and what is wrong with one. Pure; all backends share it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from corral.api.errors import Location
-from corral.api.model import Finding
+from corral.api.errors import Finding, Location
 from corral.api.reasons import Reason
 from corral.api.references import Reference, ReferenceProblem, find_references, resolve, walk_path
 from corral.api.steps import OnFailure, Step, Strategy
@@ -173,7 +172,7 @@ class _Check:
                 yield location, target
 
     def _order(self) -> None:
-        """Kahn's algorithm: take away steps that wait for nothing left; what remains is a cycle or behind one."""
+        """Take away the steps that wait for nothing (Kahn): what is left is a cycle or waits for one."""
         depth = [1] * len(self.steps)
         blocked = [{target for _, target in edges} for edges in self.edges]
         left = set(range(len(self.steps)))

@@ -44,6 +44,16 @@ class Problem:
         return f"{text} ({self.remedy})" if self.remedy else text
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem that is seen from inside: its place is told relative to the value that was looked at."""
+
+    location: Location
+    message: str
+    expected: str | None = None
+    remedy: str | None = None
+
+
 class ManifestError(CorralError, ValueError):
     """A manifest is wrong. Nothing of it was used; ``problems`` names all that was found at once."""
 

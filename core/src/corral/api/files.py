@@ -6,15 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from corral.api.model import ApiModel, Finding, Int, Pattern, RelativePath, expectation, refuse
+from corral.api.errors import Finding
+from corral.api.model import ApiModel, Int, Pattern, RelativePath, expectation, refuse
 
 #: As large as the whole spec may be; larger files go by reference.
 MAX_CONTENT_CHARACTERS = 65536
-
-_ONE_CONTENT = {
-    "rule": "!(has(self.content) && has(self.contentBase64))",
-    "message": "content and contentBase64 exclude each other",
-}
 
 
 def _check_base64(text: str) -> str:
@@ -68,8 +64,6 @@ class InputFile(ApiModel):
 
 class OutputFile(ApiModel):
     """A file that the task brought back."""
-
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_ONE_CONTENT]})
 
     path: Annotated[str, Field(max_length=4096)] = Field(
         description="Where it was, relative to the workspace."

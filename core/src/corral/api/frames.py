@@ -12,7 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from corral.api.errors import CorralError, format_path
+from corral.api.errors import CorralError
+from corral.api.problems import problems_in
 from corral.api.reasons import Reason
 from corral.api.status import Denial, ExecutionError, LimitBreach, Usage
 
@@ -252,7 +253,7 @@ def parse_result(frame: Mapping[str, Any]) -> ExecutionResult:
         FrameError: it is no such frame; the reason is not known, or a part has another type.
     """
     try:
-        reason = Reason(frame.get("reason"))
+        reason = Reason(str(frame.get("reason")))
     except ValueError:
         raise FrameError("reason: not one of the known reasons") from None
     return ExecutionResult(
@@ -283,8 +284,8 @@ def _model(model: type[_Model], part: Any, key: str) -> _Model:
     try:
         return model.model_validate(part, extra="ignore", by_alias=True, by_name=False)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise FrameError(f"{format_path((key, *first['loc']))}: {first['msg']}") from None
+        problem = problems_in(error, model, prefix=(key,))[0]
+        raise FrameError(str(problem)) from None
 
 
 def _returned(part: Any) -> ReturnedFile:

@@ -11,14 +11,12 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from corral.api.errors import Location
+from corral.api.errors import Finding
+from corral.api.json_values import json_problem
 
 GROUP = "corral.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
-
-#: Deep enough for any real argument, far from the recursion limits of JSON libraries along the way.
-MAX_JSON_DEPTH = 64
 
 
 class ApiModel(BaseModel):
@@ -46,16 +44,6 @@ class ApiModel(BaseModel):
             pydantic.ValidationError: with the location of each problem; ``corral.api.problems_in`` reads it.
         """
         return cls.model_validate(data, by_alias=True, by_name=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A problem that a validator saw below the model it belongs to."""
-
-    location: Location
-    message: str
-    expected: str | None = None
-    remedy: str | None = None
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -143,53 +131,6 @@ def text_up_to(max_length: int, expected: str = "text without NUL characters") -
 #: Whole numbers and booleans as JSON has them: "5" is no number and 1 is not true, here as on the API server.
 Int = Annotated[int, _Strict()]
 Bool = Annotated[bool, _Strict()]
-
-
-def json_problem(value: Any, max_depth: int = MAX_JSON_DEPTH) -> Finding | None:
-    """Say why a value is not JSON that every party on the way can carry; None if it is.
-
-    Refused are: other types than JSON's (a date, bytes), keys that are no strings, NaN and infinities, whole
-    numbers beyond 64 bits (the API server would round them), lone surrogates, and more than ``max_depth`` levels.
-    """
-    pending: list[tuple[Any, Location]] = [(value, ())]
-    while pending:
-        item, location = pending.pop()
-        if isinstance(item, dict):
-            if len(location) >= max_depth:
-                return Finding(location, f"expected at most {max_depth} levels of nesting")
-            for key, part in item.items():
-                if not isinstance(key, str):
-                    return Finding((*location, str(key)), "expected keys that are strings")
-                if not _encodes(key):
-                    return Finding((*location, ascii(key)), "expected text without lone surrogates")
-                pending.append((part, (*location, key)))
-        elif isinstance(item, list | tuple):
-            if len(location) >= max_depth:
-                return Finding(location, f"expected at most {max_depth} levels of nesting")
-            pending.extend((part, (*location, index)) for index, part in enumerate(item))
-        elif isinstance(item, str):
-            if not _encodes(item):
-                return Finding(location, "expected text without lone surrogates")
-        elif isinstance(item, float):
-            if item != item or item in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is what differs
-                return Finding(location, "expected a finite number")
-        elif isinstance(item, int):
-            if not -(2**63) <= item < 2**63:
-                remedy = "write it as a string"
-                return Finding(location, "expected a whole number of at most 64 bits", remedy=remedy)
-        elif item is not None:
-            return Finding(location, f"expected a JSON value, found a {type(item).__name__}")
-    return None
-
-
-def _encodes(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_json(value: Any) -> Any:

@@ -5,7 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from corral.api.model import ApiModel, Finding, Int, Pattern, refuse
+from corral.api.errors import Finding
+from corral.api.model import ApiModel, Int, Pattern, refuse
 
 _LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 #: The last label starts with a letter, so no IP address passes for a domain.

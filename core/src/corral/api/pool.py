@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from corral.api.metadata import Condition, ObjectMeta
-from corral.api.model import API_VERSION, ApiModel, DnsSubdomain, Int, Pattern
+from corral.api.model import ApiModel, DnsSubdomain, Int, Pattern
 from corral.api.network import NetworkMode
 from corral.api.quantity import Quantity
 
@@ -54,8 +54,8 @@ class SandboxPoolSpec(ApiModel):
     refill: Refill | None = Field(None, description="How fast used sandboxes are replaced.")
     when_empty: WhenEmpty = Field(
         WhenEmpty.COLD,
-        description="Queue: a task waits for the refill. Cold: it gets a sandbox of its own. Refuse: it ends at once "
-        "with reason QuotaExceeded.",
+        description="Queue: a task waits for the refill. Cold: it gets a sandbox of its own. "
+        "Refuse: it ends at once with reason QuotaExceeded.",
     )
 
 
@@ -81,7 +81,9 @@ class SandboxPoolStatus(ApiModel):
 class SandboxPool(ApiModel):
     """Sandboxes that wait for work, so that a task skips the start of a pod."""
 
-    api_version: Literal["corral.dev/v1alpha1"] = Field(API_VERSION, description="corral.dev/v1alpha1.")
+    api_version: Literal["corral.dev/v1alpha1"] = Field(
+        "corral.dev/v1alpha1", description="corral.dev/v1alpha1."
+    )
     kind: Literal["SandboxPool"] = Field("SandboxPool", description="SandboxPool.")
     metadata: ObjectMeta = Field(description="Name, namespace, labels.")
     spec: SandboxPoolSpec = Field(description="How many, and what they are like.")

@@ -8,8 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from corral.api.errors import Location, Problem, describe_found, format_path
-from corral.api.model import Finding
+from corral.api.errors import Finding, Location, Problem, describe_found, format_path
 
 #: Returns line and column, from 1, of a location; with True, of its key.
 Locate = Callable[[Location, bool], tuple[int, int]]

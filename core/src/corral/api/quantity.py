@@ -1,7 +1,7 @@
 """Kubernetes quantities: bytes such as ``256Mi`` and cores such as ``500m``.
 
-Source: k8s.io/apimachinery/pkg/api/resource/quantity.go. Two deliberate narrowings catch mistakes that
-Kubernetes itself lets through: no negative and no zero quantity, and no ``m`` for bytes (``512m`` is half a byte).
+Source: k8s.io/apimachinery/pkg/api/resource/quantity.go. Two narrowings catch mistakes that Kubernetes itself
+lets through: no negative or zero quantity, and no ``m`` for bytes (``512m`` is half a byte).
 """
 
 import math
@@ -117,8 +117,16 @@ class Quantity:
             "pattern": f"^({BYTES_PATTERN if self.kind == 'bytes' else CPU_PATTERN})$",
         }
         if self.maximum is not None:
-            largest = parse_bytes(self.maximum) if self.kind == "bytes" else int(parse_cpu(self.maximum))
-            schema["maximum"] = largest
+            schema["maximum"] = int(
+                parse_bytes(self.maximum) if self.kind == "bytes" else parse_cpu(self.maximum)
+            )
+            # string() because a whole number is allowed too; the library is there from Kubernetes 1.29 on.
+            schema["x-kubernetes-validations"] = [
+                {
+                    "rule": f"quantity(string(self)).compareTo(quantity('{self.maximum}')) <= 0",
+                    "message": f"must be at most {self.maximum}",
+                }
+            ]
         return schema
 
 

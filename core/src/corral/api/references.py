@@ -1,8 +1,8 @@
-"""References in arguments: ``$(steps.NAME.result.path.0.x)``, ``$(steps.NAME.stdout)``, ``$(arguments.NAME)``.
+"""References: ``$(steps.NAME.result.path.0.x)``, ``$(steps.NAME.stdout)``, ``$(arguments.NAME)``.
 
 Kubernetes' own notation for variables in commands, with one difference: only references to a known root are
-references. ``$(date)`` in a shell script stays what it is, and so does ``$$(date)``; ``$$(steps.a.stdout)`` is the
-escape and becomes the text ``$(steps.a.stdout)``.
+references. ``$(date)`` in a shell script stays what it is, and so does ``$$(date)``; the escape is
+``$$(steps.a.stdout)``, which becomes the text ``$(steps.a.stdout)``.
 """
 
 import json
@@ -87,8 +87,8 @@ def references_in(value: Any, root: str = "steps") -> set[Reference]:
 def resolve(value: Any, lookup: Lookup, root: str = "steps", *, max_bytes: int = MAX_RESOLVED_BYTES) -> Any:
     """Return a JSON value with its references replaced.
 
-    A string that is one reference and nothing else becomes what it refers to, with its JSON type. Elsewhere text is
-    put in as it stands and anything else as compact JSON. What is put in is not looked through again.
+    A string that is one reference and nothing else becomes what it refers to, with its JSON type. Elsewhere
+    text is put in as it stands and anything else as compact JSON. What is put in is not looked through again.
 
     Args:
         value: any JSON value, not deeper than ``MAX_JSON_DEPTH``.

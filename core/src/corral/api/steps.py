@@ -33,14 +33,14 @@ class Step(ApiModel):
     tool: ToolName = Field(description="The tool to run.")
     arguments: JsonObject = Field(
         {},
-        description="The tool's arguments; strings may hold $(steps.NAME.result.PATH) and $(steps.NAME.stdout).",
+        description="The tool's arguments; strings may hold $(steps.NAME.result.PATH), $(steps.NAME.stdout).",
     )
     limits: Limits | None = Field(
         None, description="Limits of this step; what is absent is taken from spec.limits."
     )
     on_failure: OnFailure = Field(
         OnFailure.STOP,
-        description="Stop: no further step starts after this one failed. Continue: the chain goes on without it.",
+        description="Stop: no further step starts once this one failed. Continue: the chain goes on.",
     )
     depends_on: Annotated[tuple[DnsLabel, ...], Field(max_length=MAX_STEPS)] = Field(
         (),

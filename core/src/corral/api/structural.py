@@ -1,8 +1,8 @@
 """From pydantic's JSON Schema to the structural schema that a CustomResourceDefinition takes.
 
 Source: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/
-#specifying-a-structural-schema, and k8s.io/apiextensions-apiserver/pkg/apiserver/schema. What cannot be said there
-is refused here, with the path in the model, instead of being left out silently.
+#specifying-a-structural-schema, and k8s.io/apiextensions-apiserver/pkg/apiserver/schema. What cannot be said
+there is refused here, with the path in the model, instead of being left out silently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,9 +45,11 @@ _COPIED = frozenset(
         "x-kubernetes-map-type",
     }
 )
-#: For people or for Python; says nothing about what is valid. Closed objects are Kubernetes' default: unknown fields
-#: are pruned, and refused by strict field validation.
+#: For people or for Python; says nothing about what is valid.
 _DROPPED = frozenset({"title", "examples", "$defs"})
+_BESIDE_INT_OR_STRING = frozenset(
+    {"description", "anyOf", "pattern", "maxLength", "minimum", "maximum", "x-kubernetes-validations"}
+)
 _FORMATS = frozenset({"date-time", "byte", "int32", "int64"})
 
 
@@ -63,7 +65,7 @@ class NotStructural(CorralError, TypeError):  # noqa: N818 - the Kubernetes term
 class _Generator(GenerateJsonSchema):
     """Pydantic's own, which must not warn about defaults: they are handled below."""
 
-    ignored_warning_kinds = frozenset({"non-serializable-default", "skipped-choice"})
+    ignored_warning_kinds = {"non-serializable-default", "skipped-choice"}  # noqa: RUF012 - pydantic's own
 
 
 def structural_schema(model: type[BaseModel], *, opaque: Sequence[str] = ()) -> Schema:
@@ -99,10 +101,10 @@ class _Conversion:
             if keyword in _COPIED:
                 out[keyword] = value
             elif keyword not in _DROPPED:
-                self._convert(keyword, value, schema, out, path, open_refs)
+                out |= self._converted(keyword, value, schema, path, open_refs)
         if "type" not in out and not out.get(_PRESERVE):
             if not out.get("enum"):
-                raise NotStructural(path, "has no type; a free value needs x-kubernetes-preserve-unknown-fields")
+                raise NotStructural(path, "has no type; a free value needs " + _PRESERVE)
             out["type"] = _type_of(out["enum"], path)
         if not isinstance(out.get("type", ""), str):
             raise NotStructural(path, f"has several types: {out['type']}")
@@ -132,40 +134,38 @@ class _Conversion:
         beside = {key: value for key, value in schema.items() if key != "anyOf"}
         return {**rest[0], **beside}
 
-    def _convert(
-        self, keyword: str, value: Any, schema: Schema, out: Schema, path: str, open_refs: tuple[str, ...]
-    ) -> None:
+    def _converted(
+        self, keyword: str, value: Any, schema: Schema, path: str, open_refs: tuple[str, ...]
+    ) -> Schema:
+        """Return what a keyword becomes that is not simply copied."""
         match keyword:
             case "properties":
-                out["properties"] = {
-                    name: self.node(part, f"{path}.{name}", open_refs) for name, part in value.items()
-                }
+                parts = {name: self.node(part, f"{path}.{name}", open_refs) for name, part in value.items()}
+                return {keyword: parts}
             case "items":
-                out["items"] = self.node(value, f"{path}[]", open_refs)
+                return {keyword: self.node(value, f"{path}[]", open_refs)}
             case "additionalProperties" if isinstance(value, dict) and "properties" not in schema:
-                out["additionalProperties"] = self.node(value, f"{path}{{}}", open_refs)
+                return {keyword: self.node(value, f"{path}{{}}", open_refs)}
             case "additionalProperties" if value is False and "properties" in schema:
-                pass
+                return {}  # Kubernetes' own default: unknown fields are pruned, or refused if asked
             case "additionalProperties" if value is True and schema.get(_PRESERVE):
-                pass
+                return {}
             case "const":
-                out["enum"] = [value]
+                return {"enum": [value]}
             case "default":
-                # Only plain values: an empty list or object as default would appear in every object and mean nothing.
-                if isinstance(value, str | int | float):
-                    out["default"] = value
+                # Only plain values: an empty list as default would appear in every object and mean nothing.
+                return {keyword: value} if isinstance(value, str | int | float) else {}
             case "exclusiveMinimum" | "exclusiveMaximum":
-                _exclusive(keyword, value, schema, out, path)
+                return _exclusive(keyword, value, schema, path)
             case "format" if value in _FORMATS:
-                out["format"] = value
+                return {keyword: value}
             case key if key == IMMUTABLE_EXCEPT:
-                pass
-            case _:
-                raise NotStructural(path, f"{keyword} cannot be said in a CustomResourceDefinition")
+                return {}
+        raise NotStructural(path, f"{keyword} cannot be said in a CustomResourceDefinition")
 
 
 def _int_or_string(schema: Schema, path: str) -> Schema:
-    allowed = {"anyOf", "pattern", "minimum", "maximum", "maxLength", "description", "x-kubernetes-validations"}
+    allowed = _BESIDE_INT_OR_STRING
     extra = set(schema) - allowed - {_INT_OR_STRING, "title", "default"}
     if extra:
         raise NotStructural(path, f"{', '.join(sorted(extra))} cannot stand beside {_INT_OR_STRING}")
@@ -181,16 +181,14 @@ def _ordered(schema: Schema) -> Schema:
     return {key: schema[key] for key in (*first, *middle, *last) if key in schema}
 
 
-def _exclusive(keyword: str, value: float, schema: Schema, out: Schema, path: str) -> None:
+def _exclusive(keyword: str, value: float, schema: Schema, path: str) -> Schema:
     """In OpenAPI 3.0, ``exclusiveMinimum`` is a boolean beside ``minimum``."""
     side = keyword.removeprefix("exclusive").lower()
     if side in schema:
         raise NotStructural(path, f"has both {side} and {keyword}")
     if schema.get("type") == "integer":
-        out[side] = int(value) + (1 if side == "minimum" else -1)
-    else:
-        out[side] = value
-        out[keyword] = True
+        return {side: int(value) + (1 if side == "minimum" else -1)}
+    return {side: value, keyword: True}
 
 
 def _type_of(values: Sequence[Any], path: str) -> str:
@@ -210,8 +208,9 @@ def _add_immutability(schema: Schema, out: Schema, path: str) -> None:
         raise NotStructural(path, f"{IMMUTABLE_EXCEPT} names {', '.join(sorted(unknown))}, which is no field")
     rules = [
         {
-            # Both absent, or both there and equal. A field with a default is always there.
-            "rule": f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+            # Both absent, or both there and equal.
+            "rule": f"has(self.{name}) == has(oldSelf.{name})"
+            f" && (!has(self.{name}) || self.{name} == oldSelf.{name})",
             "message": f"{name} cannot be changed once the task is created",
             "fieldPath": f".{name}",
         }

@@ -7,16 +7,15 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_va
 
 from corral.api.chain import check_steps
 from corral.api.duration import Duration
+from corral.api.errors import Finding
 from corral.api.files import InputFile
 from corral.api.limits import Limits
 from corral.api.metadata import ObjectMeta
 from corral.api.model import (
-    API_VERSION,
     ApiModel,
     Bool,
     DnsSubdomain,
     EnvName,
-    Finding,
     GlobPattern,
     Int,
     JsonObject,
@@ -134,7 +133,7 @@ class AgentTaskSpec(ApiModel):
     )
     strategy: Strategy = Field(
         Strategy.SEQUENTIAL,
-        description="Sequential: steps run in the order given. Parallel: each as soon as what it waits for has ended.",
+        description="Sequential: in the order given. Parallel: each as soon as what it waits for has ended.",
     )
     max_depth: Annotated[Int, Field(ge=1, le=MAX_STEPS)] = Field(
         8, description="The longest path of steps that wait for each other's results."
@@ -169,7 +168,7 @@ class AgentTaskSpec(ApiModel):
     )
     idempotency_key: Annotated[str, Pattern("[!-~]+", "printable ASCII without spaces", 255)] | None = Field(
         None,
-        description="The same key and spec again is the same task; the same key with another spec is refused.",
+        description="The same key and spec again is the same task; with another spec it is refused.",
     )
     priority: Annotated[Int, Field(ge=-1000, le=1000)] = Field(
         0, description="Among waiting tasks of a namespace, the higher one goes first."
@@ -234,14 +233,16 @@ class AgentTaskSpec(ApiModel):
 class AgentTask(ApiModel):
     """What an AI agent wants to run, and what became of it."""
 
-    api_version: Literal["corral.dev/v1alpha1"] = Field(API_VERSION, description="corral.dev/v1alpha1.")
+    api_version: Literal["corral.dev/v1alpha1"] = Field(
+        "corral.dev/v1alpha1", description="corral.dev/v1alpha1."
+    )
     kind: Literal["AgentTask"] = Field("AgentTask", description="AgentTask.")
     metadata: ObjectMeta = Field(description="Name, namespace, labels.")
     spec: AgentTaskSpec = Field(description="What is to run.")
     status: AgentTaskStatus | None = Field(None, description="What became of it. Written by Corral alone.")
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the resource as JSON. The status is written out in full, so that its readers need no defaults."""
+        """Return the resource as JSON, the status in full, so that its readers need no defaults."""
         wire = {"apiVersion": self.api_version, "kind": self.kind, **super().to_wire()}
         if self.status is not None:
             wire["status"] = self.status.model_dump(mode="json", by_alias=True, exclude_none=True)

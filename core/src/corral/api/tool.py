@@ -7,15 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from corral.api.duration import Duration
-from corral.api.errors import Location
+from corral.api.errors import Finding, Location
 from corral.api.files import InputFile
 from corral.api.limits import Limits
 from corral.api.metadata import ObjectMeta
 from corral.api.model import (
-    API_VERSION,
     ApiModel,
     Bool,
-    Finding,
     Int,
     JsonObject,
     JsonValue,
@@ -30,7 +28,7 @@ from corral.api.reasons import Reason
 from corral.api.references import ReferenceProblem, find_references
 from corral.api.task import EnvVar
 
-#: Key of the validation context that says: this manifest ships with Corral, its schemas are checked by our tests.
+#: Key of the validation context that says: this manifest ships with Corral, our tests check its schemas.
 TRUSTED = "corral.trusted"
 
 _Word = Annotated[str, Pattern("[a-z0-9]([-_a-z0-9]*[a-z0-9])?", "a lower-case word such as web-search", 63)]
@@ -61,9 +59,7 @@ class CommandRun(ApiModel):
     """A program, in the sandbox's image or in one of its own."""
 
     argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], Field(min_length=1, max_length=256)] = (
-        Field(
-            description="Program and arguments; no shell. $(arguments.NAME) stands for an argument of the call."
-        )
+        Field(description="Program and arguments, no shell. $(arguments.NAME) is an argument of the call.")
     )
     stdin: Annotated[str, text_up_to(65536)] | None = Field(
         None, description="Text for standard input; may hold $(arguments.NAME)."
@@ -83,7 +79,8 @@ class Run(ApiModel):
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": "[has(self.builtin), has(self.function), has(self.command)].exists_one(given, given)",
+                    "rule": "[has(self.builtin), has(self.function), has(self.command)]"
+                    ".exists_one(given, given)",
                     "message": "exactly one of builtin, function and command is needed",
                 }
             ]
@@ -174,7 +171,7 @@ class ToolSpec(ApiModel):
     limits: ToolLimits | None = Field(None, description="Default and maximum limits.")
     network: Network | None = Field(
         None,
-        description="The most that a task of this tool may reach. A tool never opens the network, only a task does. "
+        description="The most that a task of this tool may reach. Only a task itself opens the network. "
         "Absent: whatever the policy allows.",
     )
     rate_limit: RateLimit | None = Field(None, description="How often it may be called.")
@@ -234,7 +231,9 @@ def _schema_findings(schema: dict[str, Any], location: Location) -> list[Finding
 class Tool(ApiModel):
     """A tool that tasks can run."""
 
-    api_version: Literal["corral.dev/v1alpha1"] = Field(API_VERSION, description="corral.dev/v1alpha1.")
+    api_version: Literal["corral.dev/v1alpha1"] = Field(
+        "corral.dev/v1alpha1", description="corral.dev/v1alpha1."
+    )
     kind: Literal["Tool"] = Field("Tool", description="Tool.")
     metadata: ObjectMeta = Field(description="Name, namespace, labels.")
     spec: ToolSpec = Field(description="What it is for, what it needs, how it runs.")

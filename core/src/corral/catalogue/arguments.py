@@ -1,6 +1,7 @@
 """Whether arguments fit a tool's input schema, and every place where they do not."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
@@ -100,9 +101,10 @@ def _problems(error: "ValidationError", prefix: Location) -> Iterator[Problem]:
 
 
 def _missing(error: "ValidationError", location: Location) -> Iterator[Problem]:
-    for name in error.validator_value:
+    names: list[str] = error.validator_value  # type: ignore[assignment] - set for every error of iter_errors
+    for name in names:
         # jsonschema reports each missing property as an error of its own, and says which only in its message.
-        if name not in error.instance and error.message.startswith(repr(name)):
+        if error.message.startswith(repr(name)):
             yield Problem(format_path((*location, name)), "is missing", expected="a value")
 
 
@@ -110,9 +112,8 @@ def _unknown(error: "ValidationError", location: Location) -> Iterator[Problem]:
     schema = error.schema if isinstance(error.schema, dict) else {}
     known = schema.get("properties", {})
     patterns = schema.get("patternProperties", {})
-    import re
-
-    for name in error.instance:
+    instance: dict[str, Any] = error.instance  # type: ignore[assignment] - the same
+    for name in instance:
         if name in known or any(re.search(pattern, name) for pattern in patterns):
             continue
         guess = did_you_mean(name, known)

@@ -12,7 +12,9 @@ _EXACT, _PREFIX, _TYPO = 1.0, 0.75, 0.5
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 #: Words that say nothing about a tool; a query of nothing else is taken as it is.
-_STOP_WORDS = frozenset(["a", "an", "and", "for", "from", "in", "into", "is", "of", "on", "or", "the", "to", "with"])
+_STOP_WORDS = frozenset(
+    ["a", "an", "and", "for", "from", "in", "into", "is", "of", "on", "or", "the", "to", "with"]
+)
 #: A query is a phrase; more words than this are no help and cost time.
 _MAX_WORDS = 16
 
@@ -25,8 +27,8 @@ def tokens(text: str) -> list[str]:
 def rank(tools: Iterable[Tool], query: str) -> list[Tool]:
     """Return the tools that have to do with a query, best first; for an empty query all, by name.
 
-    First come those in which the most words of the query are found, then those where they are found in the better
-    place: name, tags, category, description. Equals are ordered by name.
+    First come those in which the most words of the query are found, then those where they are found in the
+    better place: name, tags, category, description. Equals are ordered by name.
     """
     words = list(dict.fromkeys(tokens(query)))[:_MAX_WORDS]
     words = [word for word in words if word not in _STOP_WORDS] or words
