@@ -132,7 +132,9 @@ async def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to a file as well")
     options = parser.parse_args()
 
-    figures: dict[str, object] = {"machine": f"{platform.platform()}, {os.cpu_count()} cores, uid {os.geteuid()}"}
+    figures: dict[str, object] = {
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores, uid {os.geteuid()}"
+    }
     series = await latency(options.rounds)
     reference = series["reference"].quantile(0.5)
     table = Table("", "p50 ms", "p90 ms", "p99 ms", "p50 / reference", "target", title="One python task")
@@ -140,7 +142,9 @@ async def main() -> int:
     for name, values in series.items():
         ratio = values.quantile(0.5) / reference
         figures[name] = {**values.summary(), "ratio": round(ratio, 3)}
-        table.add_row(name, *(f"{values.quantile(q):.2f}" for q in (0.5, 0.9, 0.99)), f"{ratio:.2f}", targets[name])
+        table.add_row(
+            name, *(f"{values.quantile(q):.2f}" for q in (0.5, 0.9, 0.99)), f"{ratio:.2f}", targets[name]
+        )
     output = Console()
     output.print(table)
 

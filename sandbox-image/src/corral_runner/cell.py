@@ -33,58 +33,33 @@ class CellError(Exception):
     """The kernel refused a cell's namespaces."""
 
 
-def fork_cell(settings: "Settings") -> "int | None":
-    """Fork a process that is pid 1 of its own namespaces.
+def fork_cell(settings: "Settings") -> "tuple[int, int]":
+    """Fork a process that is pid 1 of its own namespaces, with the file systems of a cell.
 
     Returns:
-        None in the cell. In the caller, the cell's process id in the caller's namespace; the caller is its
-        parent, because the caller is a subreaper and the process between the two is gone.
+        (0, -1) in the cell. In the caller, the cell's process id in the caller's namespace and a pidfd of it.
 
     Raises:
         CellError: in the caller, when the namespaces could not be made.
     """
-    from_cell, to_caller = os.pipe()
-    between = os.fork()
-    if between:
-        os.close(to_caller)
-        try:
-            answer = os.read(from_cell, 16)
-        finally:
-            os.close(from_cell)
-            os.waitpid(between, 0)
-        number = int(answer or b"0")
-        if number > 0:
-            return number
-        raise CellError(f"a cell's namespaces could not be made: {os.strerror(-number)}")
-    os.close(from_cell)
+    apart = settings.holds("namespaces")
+    # In a new user namespace this process has no name of its own until the maps are written.
+    uid, gid = os.getuid(), os.getgid()
     try:
-        if settings.holds("namespaces"):
-            _unshare()
-        cell = os.fork()
+        pid, pidfd = kernel.fork_into_namespaces(_NAMESPACES if apart else 0)
     except OSError as error:
-        os.write(to_caller, b"-%d" % (error.errno or 0))
-        os._exit(1)
-    if cell:
-        # Only now, so that the caller's pidfd is of a process whose parent is the caller.
-        os.write(to_caller, b"%d" % cell)
-        os._exit(0)
-    os.close(to_caller)
-    if settings.holds("namespaces"):
+        raise CellError(f"a cell's namespaces could not be made: {error.strerror}") from error
+    if pid == 0 and apart:
         try:
+            # An unprivileged process may map its own group only after giving up setgroups (user_namespaces(7)).
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{uid} {uid} 1")
+            _write("/proc/self/gid_map", f"{gid} {gid} 1")
             _furnish(settings)
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(70)  # EX_SOFTWARE
-    return None
-
-
-def _unshare() -> None:
-    uid, gid = os.getuid(), os.getgid()
-    kernel.call("unshare", _NAMESPACES)
-    # An unprivileged process may map its own group only after giving up setgroups (user_namespaces(7)).
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{uid} {uid} 1")
-    _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    return pid, pidfd
 
 
 def _furnish(settings: "Settings") -> None:

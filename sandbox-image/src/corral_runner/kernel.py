@@ -8,9 +8,14 @@ import _ctypes
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _MACHINES = {
     # name: x86_64, aarch64 (asm/unistd_64.h, asm-generic/unistd.h)
     "capset": (126, 91),
+    "clone3": (435, 435),
     "close_range": (436, 436),
     "landlock_add_rule": (445, 445),
     "landlock_create_ruleset": (444, 444),
@@ -44,10 +49,27 @@ class _Syscall(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-_syscall = _Syscall(_ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall"))
+class _SyscallHoldingTheLock(_ctypes.CFuncPtr):
+    """For a call that returns twice: the child must own the interpreter lock that the parent held."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO | _ctypes.FUNCFLAG_PYTHONAPI
+    _restype_ = _Long
 
 
-def call(name: str, *args: "int | bytes | _ctypes.Array[_Char] | None") -> int:
+class _Hook(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI
+    _restype_ = None
+
+
+_process = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+_syscall = _Syscall(_ctypes.dlsym(_process, "syscall"))
+_syscall_holding_the_lock = _SyscallHoldingTheLock(_ctypes.dlsym(_process, "syscall"))
+_before_fork = _Hook(_ctypes.dlsym(_process, "PyOS_BeforeFork"))
+_after_fork_parent = _Hook(_ctypes.dlsym(_process, "PyOS_AfterFork_Parent"))
+_after_fork_child = _Hook(_ctypes.dlsym(_process, "PyOS_AfterFork_Child"))
+
+
+def call(name: str, *args: "int | bytes | Any | None") -> int:
     """Make the system call.
 
     Args:
@@ -70,17 +92,18 @@ def call(name: str, *args: "int | bytes | _ctypes.Array[_Char] | None") -> int:
     return result
 
 
-def buffer(size: int) -> "_ctypes.Array[_Char]":
+def buffer(size: int) -> "Any":
     """Memory of ``size`` zero bytes that a system call may write; its content is ``.raw``."""
     return (_Char * size)()
 
 
-def address(data: "_ctypes.Array[_Char]") -> int:
+def address(data: "Any") -> int:
     """The address of a ``buffer``, for structures that hold pointers. Keep the buffer alive meanwhile."""
     return _ctypes.addressof(data)
 
 
 # sched.h
+_CLONE_PIDFD = 0x00001000
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -120,6 +143,38 @@ def mount(source: str, target: str, kind: "str | None", flags: int, options: "st
         flags,
         None if options is None else options.encode(),
     )
+
+
+def fork_into_namespaces(namespaces: int) -> "tuple[int, int]":
+    """Fork a child that is born in new namespaces, as pid 1 where a pid namespace is among them.
+
+    ``os.fork`` and ``unshare`` would need a process between the two, and a fork costs 0.4 ms. This does what
+    ``os.fork`` does around the system call (Python's C API, ``PyOS_BeforeFork`` and its kin); the caller must have
+    a single thread.
+
+    Args:
+        namespaces: CLONE_NEW… flags.
+
+    Returns:
+        (0, -1) in the child; its process id and a pidfd in the caller.
+
+    Raises:
+        OSError: in the caller, when the kernel refuses.
+    """
+    pidfd = buffer(4)
+    words = (namespaces | _CLONE_PIDFD, address(pidfd), 0, 0, 17, 0, 0, 0)  # SIGCHLD; struct clone_args
+    arguments = buffer(8 * len(words))
+    arguments.raw = b"".join(word.to_bytes(8, sys.byteorder) for word in words)
+    _before_fork()
+    pid: int = _syscall_holding_the_lock(_Long(NUMBER["clone3"]), arguments, _Long(8 * len(words)))
+    if pid == 0:
+        _after_fork_child()
+        return 0, -1
+    _after_fork_parent()
+    if pid < 0:
+        code = _ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "clone3")
+    return pid, int.from_bytes(pidfd.raw, sys.byteorder)
 
 
 def drop_capabilities() -> None:

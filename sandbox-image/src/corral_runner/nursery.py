@@ -6,7 +6,7 @@ import os
 import select
 import sys
 
-from corral_runner import cell, kernel, landlock, seccomp
+from corral_runner import cell, landlock, seccomp
 from corral_runner.jsonlines import decode, encode
 from corral_runner.server import Server
 
@@ -34,8 +34,6 @@ class Nursery:
         self._control = control
         self._poll = select.poll()
         self._cells: dict[int, int] = {}
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-
     def run(self) -> None:
         self._poll.register(self._control.fileno(), select.POLLIN)
         ahead = self._settings.preload[::-1]
@@ -65,15 +63,14 @@ class Nursery:
         request = decode(data)
         descriptor = int.from_bytes(rights[0][2][:4], sys.byteorder)
         try:
-            pid = cell.fork_cell(self._settings)
+            pid, pidfd = cell.fork_cell(self._settings)
         except cell.CellError as error:
             os.close(descriptor)
             self._control.send(encode({"cell": request["cell"], "error": str(error)}))
             return True
-        if pid is None:
+        if pid == 0:
             self._be_cell(descriptor)
         os.close(descriptor)
-        pidfd = os.pidfd_open(pid)
         self._cells[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
         passed = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, sys.byteorder))]

@@ -8,6 +8,7 @@ from corral_runner.interface import ToolFailure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from matplotlib.axes import Axes
 
@@ -55,7 +56,7 @@ def draw(
 
     image = io.BytesIO()
     # parse_math: a dollar sign is money here, not mathematics.
-    settings = {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
+    settings: Any = {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
     with warnings.catch_warnings(record=True) as caught, mpl.rc_context(settings):
         warnings.simplefilter("always")
         inches = (size[0] / _DOTS_PER_INCH, size[1] / _DOTS_PER_INCH)
@@ -65,6 +66,7 @@ def draw(
         try:
             _draw(axes, kind, series, bins)
             axes.set_title(title)
+            axes.set_axisbelow(True)
             if kind != "pie":
                 axes.set_xlabel(labels[0])
                 axes.set_ylabel(labels[1])
@@ -134,6 +136,7 @@ def _places(series: "Sequence[Series]") -> dict[str, int]:
 
 
 def _name_ticks(axes: "Axes", names: list[str]) -> None:
+    axes.set_xlim(-0.5, len(names) - 0.5)
     step = -(-len(names) // _NAMES_SHOWN)
     shown = [
         name if len(name) <= _NAME_CHARACTERS else f"{name[:_NAME_CHARACTERS]}…" for name in names[::step]
@@ -158,7 +161,7 @@ def _prepare() -> None:
     # OpenBLAS starts a thread for every core, each with its stack; nothing here multiplies matrices.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     execute = subprocess.check_output
-    subprocess.check_output = _execute_nothing
+    subprocess.check_output = _execute_nothing  # type: ignore[assignment]
     try:
         import matplotlib.font_manager  # noqa: F401
     finally:

@@ -56,7 +56,7 @@ def from_arguments(given: "Sequence[Mapping[str, Any]]", kind: str) -> list[Seri
 
 
 def from_csv(given: "Mapping[str, Any]", kind: str, context: "ToolContext") -> list[Series]:
-    """A series for each column named in ``y``, over the column named in ``x``; the first line names the columns.
+    """A series for each column named in ``y``, over the one named in ``x``; the first line names the columns.
 
     Raises:
         InvalidArgument: the file has no such column.

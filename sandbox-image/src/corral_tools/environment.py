@@ -24,6 +24,7 @@ def run(_arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     """Values of environment variables are left out: secrets are among them."""
     system = os.uname()
     allowed: list[JSON] = [*context.allowed_paths]
+    variables: list[JSON] = [*sorted(name for name in os.environ if name.isascii())]
     return {
         "python": {
             "version": ".".join(str(part) for part in sys.version_info[:3]),
@@ -37,7 +38,7 @@ def run(_arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
             "allowed_paths": allowed,
             "free_bytes": _free_bytes(context.workspace),
         },
-        "environment_variables": sorted(name for name in os.environ if name.isascii()),
+        "environment_variables": variables,
         "limits": _limits(),
         "commands": _commands(),
     }

@@ -24,8 +24,8 @@ def from_python(value: object) -> "JSON":
     """A JSON value that says what the Python value is.
 
     ``None``, booleans, finite numbers, texts, and the lists, tuples and dicts (with texts as keys) made of
-    them stay what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so does
-    a whole that is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
+    them stay what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so
+    does a whole that is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
     """
     try:
         return _Conversion().convert(value, MAX_DEPTH)

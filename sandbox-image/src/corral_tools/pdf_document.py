@@ -1,7 +1,7 @@
 """The pages of a report, laid out by fpdf2 with the DejaVu fonts that matplotlib brings.
 
-fpdf2's own fonts know Latin-1 alone (PDF 1.7, annex D); DejaVu covers Latin, Greek, Cyrillic, Hebrew, Armenian,
-mathematics and more, but not Chinese, Japanese and Korean.
+fpdf2's own fonts know Latin-1 alone (PDF 1.7, annex D). DejaVu covers Latin, Greek, Cyrillic, Hebrew,
+Armenian, mathematics and more, but not Chinese, Japanese and Korean; what it has no letter for is reported.
 """
 
 import functools
@@ -112,8 +112,11 @@ class Document:
 
         pixels_wide, pixels_high = _size(data)
         width = self._pdf.epw * width_percent / 100
-        room = self._pdf.eph - 3 * _LINE_MM
-        width = min(width, room * pixels_wide / pixels_high)
+        below = 2 * _LINE_MM if caption else 0
+        width = min(width, (self._pdf.eph - below) * pixels_wide / pixels_high)
+        # A picture and its caption stay together.
+        if self._pdf.will_page_break(width * pixels_high / pixels_wide + below):
+            self._pdf.add_page()
         try:
             self._pdf.image(io.BytesIO(data), x=Align.C, w=width, alt_text=_printable(caption) or None)
         except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL raises on damaged data
@@ -127,7 +130,7 @@ class Document:
         return bytes(self._pdf.output())
 
     def missing_characters(self) -> list[str]:
-        """Characters that the fonts have no picture of; a box stands for each."""
+        """Characters that the fonts have no picture of; they are left out."""
         missing: set[int] = set()
         for font in self._pdf.fonts.values():
             missing.update(getattr(font, "missing_glyphs", ()))

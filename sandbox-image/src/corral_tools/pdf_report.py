@@ -1,4 +1,4 @@
-"""Write a report as a PDF: headings, paragraphs, lists, tables, images; any language DejaVu has letters for."""
+"""Write a report as a PDF: headings, paragraphs, lists, tables, images, in any alphabet DejaVu has."""
 
 from corral_runner.interface import InvalidArgument, ToolFailure
 from corral_tools import files, paths, pdf_document
@@ -79,7 +79,7 @@ def _add_image(
         raise ToolFailure(f"{image['path']!r} cannot be embedded: {error}", path=image["path"]) from error
 
 
-def _cell(value: str | float | bool | None) -> str:
+def _cell(value: "JSON") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "" if value is None else str(value)

@@ -19,8 +19,8 @@ WORDS_PER_MINUTE = 238
 
 #: Letters and digits, joined by single apostrophes, hyphens or points: don't, state-of-the-art, 3.14.
 _WORD = re.compile(r"\w+(?:['\u2019.\-]\w+)*")
-#: A sentence ends with its marks, closing quotes and brackets, and then a space or the end of the text. The look behind keeps a
-#: long run of marks from being tried at each of them.
+#: A sentence ends with its marks, closing quotes and brackets, and then a space or the end of the text. The
+#: look behind keeps a long run of marks from being tried at each of them.
 _SENTENCE_END = re.compile(r"(?<![.!?\u2026])[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s|$)|[\u3002\uff01\uff1f]+")
 _PARAGRAPH_BREAK = re.compile(r"\n[ \t\r]*\n")
 #: A word longer than this is data; the table of top words shows its start.

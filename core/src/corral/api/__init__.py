@@ -79,6 +79,7 @@ from corral.api.tool import (
     Tool,
     ToolExample,
     ToolLimits,
+    ToolMeta,
     ToolSpec,
 )
 
@@ -163,6 +164,7 @@ __all__ = [
     "Tool",
     "ToolExample",
     "ToolLimits",
+    "ToolMeta",
     "ToolSpec",
     "Usage",
     "WhenEmpty",

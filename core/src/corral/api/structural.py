@@ -134,7 +134,7 @@ class _Conversion:
         beside = {key: value for key, value in schema.items() if key != "anyOf"}
         return {**rest[0], **beside}
 
-    def _converted(
+    def _converted(  # noqa: PLR0911 - a table: one keyword, one answer
         self, keyword: str, value: Any, schema: Schema, path: str, open_refs: tuple[str, ...]
     ) -> Schema:
         """Return what a keyword becomes that is not simply copied."""

@@ -228,6 +228,14 @@ def _schema_findings(schema: dict[str, Any], location: Location) -> list[Finding
     return [Finding((*location, *error.absolute_path), f"no valid JSON Schema: {error.message[:200]}")]
 
 
+class ToolMeta(ObjectMeta):
+    """Metadata of a Tool. Programs call tools ``read_file``, Kubernetes objects can only be ``read-file``."""
+
+    name: ToolName | None = Field(
+        None, description="Name of the tool. On a cluster with hyphens; underscores mean the same."
+    )
+
+
 class Tool(ApiModel):
     """A tool that tasks can run."""
 
@@ -235,7 +243,7 @@ class Tool(ApiModel):
         "corral.dev/v1alpha1", description="corral.dev/v1alpha1."
     )
     kind: Literal["Tool"] = Field("Tool", description="Tool.")
-    metadata: ObjectMeta = Field(description="Name, namespace, labels.")
+    metadata: ToolMeta = Field(description="Name, namespace, labels.")
     spec: ToolSpec = Field(description="What it is for, what it needs, how it runs.")
 
     @property

@@ -146,14 +146,17 @@ class _Builder:
             case yaml.AliasEvent():
                 self._alias(event)
             case yaml.DocumentStartEvent():
-                self._start = event.start_mark.index
-                self._anchors.clear()
-                self._root = None
+                self._begin(event)
             case yaml.DocumentEndEvent():
                 if self._twice:
                     raise ManifestError(self._twice)
                 return self._root
         return None
+
+    def _begin(self, event: Any) -> None:
+        self._start = event.start_mark.index
+        self._anchors.clear()
+        self._root = None
 
     def _scalar(self, event: Any) -> None:
         self._check(event)

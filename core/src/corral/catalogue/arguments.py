@@ -59,7 +59,7 @@ def validate_arguments(
         arguments: the arguments, references already resolved.
         prefix: where the arguments stand, for the paths of the problems.
     """
-    finding = json_problem(arguments)
+    finding = json_problem(dict(arguments))
     if finding is not None:
         path = format_path((*prefix, *finding.location))
         return [Problem(path, finding.message, remedy=finding.remedy)]
@@ -101,7 +101,8 @@ def _problems(error: "ValidationError", prefix: Location) -> Iterator[Problem]:
 
 
 def _missing(error: "ValidationError", location: Location) -> Iterator[Problem]:
-    names: list[str] = error.validator_value  # type: ignore[assignment] - set for every error of iter_errors
+    names = error.validator_value
+    assert isinstance(names, list)  # or the schema would not be valid
     for name in names:
         # jsonschema reports each missing property as an error of its own, and says which only in its message.
         if error.message.startswith(repr(name)):
@@ -112,7 +113,8 @@ def _unknown(error: "ValidationError", location: Location) -> Iterator[Problem]:
     schema = error.schema if isinstance(error.schema, dict) else {}
     known = schema.get("properties", {})
     patterns = schema.get("patternProperties", {})
-    instance: dict[str, Any] = error.instance  # type: ignore[assignment] - the same
+    instance = error.instance
+    assert isinstance(instance, dict)  # what these keywords speak of
     for name in instance:
         if name in known or any(re.search(pattern, name) for pattern in patterns):
             continue

@@ -15,8 +15,8 @@ BUILTIN_PACKAGE = "corral_tools"
 
 
 def normalise(name: str) -> str:
-    """Return the form under which a tool is kept. Models and programs write ``read_file``, Kubernetes
-    allows only ``read-file``; both mean the same tool.
+    """Return the form under which a tool is kept: ``read_file``, as programs write, and ``read-file``, as
+    Kubernetes asks, are the same tool.
     """
     return name.replace("_", "-")
 
@@ -60,11 +60,11 @@ class Catalogue:
         """
         tools = list(_tools_in(load_manifests(path)))
         if not replace:
-            seen: set[str] = set(self.names())
+            seen = self._tools.keys() | self._unread.keys()
             for tool in tools:
                 if normalise(tool.name) in seen:
                     raise ToolExistsError(tool.name)
-                seen.add(normalise(tool.name))
+                seen |= {normalise(tool.name)}
         for tool in tools:
             self.register(tool, replace=True)
         return tools
@@ -83,7 +83,8 @@ class Catalogue:
         unread = self._unread.get(key)
         if unread is None:
             raise ToolNotFoundError(name, self.names())
-        tool = self._tools[key] = _read(unread, key)
+        tool = _read(unread, key)
+        self.register(tool, replace=True)
         return tool
 
     def discover(
@@ -117,13 +118,14 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """Return the names of all tools, in order, without reading any manifest."""
-        return sorted({*self._tools, *self._unread})
+        unread = (entry.name.removesuffix(".yaml") for entry in self._unread.values())
+        return sorted([*(tool.name for tool in self._tools.values()), *unread])
 
     def __iter__(self) -> Iterator[Tool]:
         return (self.get(name) for name in self.names())
 
     def __len__(self) -> int:
-        return len(self._tools.keys() | self._unread.keys())
+        return len(self._tools) + len(self._unread)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (normalise(name) in self._tools or normalise(name) in self._unread)

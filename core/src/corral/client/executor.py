@@ -131,7 +131,12 @@ class Executor:
         attempt = 1
         while True:
             status = await self._once(run, call, attempt)
-            if retry is None or attempt >= retry.max_attempts or status.reason not in retry.reasons or run.stopped:
+            if (
+                retry is None
+                or attempt >= retry.max_attempts
+                or status.reason not in retry.reasons
+                or run.stopped
+            ):
                 break
             pause = parse_duration(retry.backoff) * 2 ** (attempt - 1)
             await asyncio.sleep(pause)
@@ -250,7 +255,9 @@ class Executor:
         reason = reason or Reason.SANDBOX_FAILED
         now = _text(datetime.now(UTC))
         refused = run.began is None and reason is not Reason.CANCELLED
-        phase = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}.get(reason, Phase.FAILED)
+        phase = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}.get(
+            reason, Phase.FAILED
+        )
         conditions = [_condition("Accepted", not refused, reason if refused else "Accepted", message, now)]
         if run.began is not None:
             conditions.append(_condition("Started", True, "Started", "", _text(run.began)))
@@ -305,5 +312,3 @@ def _condition(kind: str, is_true: bool, reason: str, message: str | None, now: 
 
 def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
