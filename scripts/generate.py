@@ -29,7 +29,7 @@ def crds() -> Iterator[tuple[Path, str]]:
         yield Path("k8s/crds") / f"{definition['metadata']['name']}.yaml", HEADER + text
 
 
-#: Each yields paths, relative to the repository, and what belongs there. A folder of theirs holds nothing else.
+#: Each yields paths, relative to the repository, and what belongs there.
 OUTPUTS = (crds,)
 
 

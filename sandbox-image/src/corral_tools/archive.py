@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
-    """``create`` packs ``sources`` into ``path``; ``list`` and ``extract`` read ``path``."""
+    """``create`` packs ``files`` into ``path``; ``list`` and ``extract`` read ``path``."""
     action: str = arguments["action"]
     if action == "create":
-        if not arguments.get("sources"):
-            raise InvalidArgument("sources", "is empty; name the files and directories to pack")
+        if not arguments.get("files"):
+            raise InvalidArgument("files", "is empty; name the files and directories to pack")
         return archive_writing.create(
-            arguments["path"], arguments["sources"], format_=arguments.get("format"), context=context
+            arguments["path"], arguments["files"], format_=arguments.get("format"), context=context
         )
     if action == "list":
         return _list(arguments["path"], context)

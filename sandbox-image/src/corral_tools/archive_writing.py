@@ -35,7 +35,7 @@ def create(path: str, sources: list[str], *, format_: str | None, context: "Tool
     absolute = paths.resolve(path, context)
     contents = _Contents(context, own=absolute)
     for index, source in enumerate(sources):
-        contents.add(source, f"sources[{index}]")
+        contents.add(source, f"files[{index}]")
     files.make_parents(absolute, path)
     temporary = os.path.join(os.path.dirname(absolute), f".corral-{os.urandom(8).hex()}.tmp")
     try:

@@ -71,7 +71,7 @@ def draw(
                 axes.set_xlabel(labels[0])
                 axes.set_ylabel(labels[1])
                 axes.grid(visible=True, alpha=0.3)
-                if any(one.label for one in series):
+                if any(one.name for one in series):
                     points = sum(len(one.y) for one in series)
                     axes.legend(loc="best" if points <= _LEGEND_POINTS else "upper right")
             figure.savefig(image, format="png", metadata={"Software": None})
@@ -85,11 +85,13 @@ def draw(
 
 def _draw(axes: "Axes", kind: str, series: "Sequence[Series]", bins: int) -> None:
     if kind == "pie":
-        axes.pie(series[0].y, labels=series[0].names, autopct="%1.1f%%", startangle=90, counterclock=False)
+        axes.pie(
+            series[0].y, labels=series[0].categories, autopct="%1.1f%%", startangle=90, counterclock=False
+        )
         axes.set_aspect("equal")
     elif kind == "hist":
         values = [[value for value in one.y if value == value] for one in series]  # noqa: PLR0124 - not NaN
-        axes.hist(values, bins=bins, label=[one.label for one in series])
+        axes.hist(values, bins=bins, label=[one.name for one in series])
     elif kind == "bar":
         _draw_bars(axes, series)
     else:
@@ -97,7 +99,7 @@ def _draw(axes: "Axes", kind: str, series: "Sequence[Series]", bins: int) -> Non
 
 
 def _draw_points(axes: "Axes", series: "Sequence[Series]", *, joined: bool) -> None:
-    names = _places(series) if series[0].names is not None else None
+    names = _places(series) if series[0].categories is not None else None
     for one in series:
         if names is not None:
             x: Sequence[float] = [names[str(name)] for name in one.x or ()]
@@ -105,9 +107,9 @@ def _draw_points(axes: "Axes", series: "Sequence[Series]", *, joined: bool) -> N
             x = range(len(one.y)) if one.x is None else [float(value) for value in one.x]
         if joined:
             few = len(one.y) <= _MARKED_POINTS
-            axes.plot(x, one.y, label=one.label, marker="o" if few else "", markersize=4)
+            axes.plot(x, one.y, label=one.name, marker="o" if few else "", markersize=4)
         else:
-            axes.scatter(x, one.y, label=one.label, s=16)
+            axes.scatter(x, one.y, label=one.name, s=16)
     if names is not None:
         _name_ticks(axes, list(names))
 
@@ -119,7 +121,7 @@ def _draw_bars(axes: "Axes", series: "Sequence[Series]") -> None:
     for number, one in enumerate(series):
         offset = (number - (len(series) - 1) / 2) * width
         x = [places[str(value)] + offset for value in (range(len(one.y)) if one.x is None else one.x)]
-        axes.bar(x, one.y, width=width, label=one.label)
+        axes.bar(x, one.y, width=width, label=one.name)
     _name_ticks(axes, [name.removesuffix(".0") for name in places])
 
 

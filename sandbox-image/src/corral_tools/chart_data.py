@@ -19,17 +19,17 @@ _NOT_A_NUMBER = float("nan")
 class Series:
     """One line, set of bars, cloud of points, distribution, or pie."""
 
-    __slots__ = ("label", "x", "y")
+    __slots__ = ("name", "x", "y")
 
-    def __init__(self, label: str, x: "Sequence[float] | Sequence[str] | None", y: "Sequence[float]") -> None:
-        self.label = label
+    def __init__(self, name: str, x: "Sequence[float] | Sequence[str] | None", y: "Sequence[float]") -> None:
+        self.name = name
         #: Places, or the names of places in their order; None: 0, 1, 2 …
         self.x = x
         #: Not-a-number where a value is missing.
         self.y = y
 
     @property
-    def names(self) -> "Sequence[str] | None":
+    def categories(self) -> "Sequence[str] | None":
         """The names of the places, where they have names."""
         if self.x and isinstance(self.x[0], str):
             return [str(name) for name in self.x]
@@ -51,7 +51,7 @@ def from_arguments(given: "Sequence[Mapping[str, Any]]", kind: str) -> list[Seri
             raise InvalidArgument(f"{field}.x", f"has {len(x)} values, and y has {len(y)}")
         if x is not None and len({isinstance(value, str) for value in x}) > 1:
             raise InvalidArgument(f"{field}.x", "mixes names and numbers")
-        series.append(Series(one.get("label", ""), x, y))
+        series.append(Series(one.get("name", ""), x, y))
     return _checked(series, kind, "series")
 
 
@@ -90,7 +90,7 @@ def _checked(series: list[Series], kind: str, field: str) -> list[Series]:
         raise InvalidArgument(field, "has no values to draw")
     if points > MAX_POINTS:
         raise InvalidArgument(field, f"has {points} values; at most {MAX_POINTS} are drawn")
-    if len({one.names is None for one in series}) > 1:
+    if len({one.categories is None for one in series}) > 1:
         raise InvalidArgument(field, "mixes series over names with series over numbers")
     if kind == "pie":
         if len(series) > 1:

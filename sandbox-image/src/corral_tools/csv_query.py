@@ -27,61 +27,54 @@ _READERS = {
 _MEMORY_SHARE = 0.3
 _LEAST_MEMORY_BYTES = 64 << 20
 _MEMORY_WITHOUT_LIMIT_BYTES = 256 << 20
+_MESSAGE_CHARACTERS = 1000
 
 
 def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
-    """Each file is a table of its own; the query is one statement that reads."""
+    """``files`` names the tables and the file of each; the query is one statement that reads them."""
     import duckdb
 
     tables = _tables(arguments["files"], context)
-    sql: str = arguments["sql"]
+    query: str = arguments["query"]
     connection = _open()
     try:
         _offer(connection, tables)
-        _refuse_writing(connection, sql)
-        relation = connection.sql(sql)
+        _refuse_writing(connection, query)
+        relation = connection.sql(query)
         return _rows(relation, arguments.get("max_rows", 100), bounds.budget_bytes(context))
     except duckdb.OutOfMemoryException as error:
         raise ToolFailure(
-            f"the query needs more memory than the task has: {_first_line(error)}"
+            f"the query needs more memory than the task has: {_message(error)}"
         ) from MemoryError(str(error))
     except duckdb.PermissionException as error:
         raise PermissionRefused(
-            "files", f"{_first_line(error)}; a query reads the files named in 'files' and nothing else"
+            "files", f"{_message(error)}; a query reads the files named in 'files' and nothing else"
         ) from error
     except duckdb.Error as error:
         known = ", ".join(table for table, _, _ in tables)
-        raise ToolFailure(f"{_first_line(error)} (tables: {known})", kind=type(error).__name__) from error
+        raise ToolFailure(f"{_message(error)}\n(tables: {known})", kind=type(error).__name__) from error
     finally:
         connection.close()
 
 
-def _tables(named: "list[dict[str, str]]", context: "ToolContext") -> list[tuple[str, str, str]]:
+def _tables(named: "Mapping[str, str]", context: "ToolContext") -> list[tuple[str, str, str]]:
     """Name of the table, absolute path, DuckDB's reader: for every file."""
     tables: list[tuple[str, str, str]] = []
-    for index, file in enumerate(named):
-        field = f"files[{index}].path"
-        absolute = paths.resolve(file["path"], context, field)
-        stem, suffix = os.path.splitext(os.path.basename(absolute.removesuffix(".gz")))
-        reader = _READERS.get(suffix.lower())
+    for table, path in named.items():
+        field = f"files.{table}"
+        absolute = paths.resolve(path, context, field)
+        suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+        reader = _READERS.get(suffix)
         if reader is None:
-            raise InvalidArgument(field, f"ends with none of {', '.join(_READERS)} (each also with .gz)")
-        if not os.path.isfile(absolute):
-            raise ToolFailure(
-                f"{file['path']!r} is not a file; list_dir shows what there is", path=file["path"]
-            )
-        table = file.get("table") or _identifier(stem)
-        if any(table.lower() == other.lower() for other, _, _ in tables):
             raise InvalidArgument(
-                f"files[{index}].table", f"{table!r} is taken; give each file a name of its own"
+                field, f"{path!r} ends with none of {', '.join(_READERS)} (or these with .gz)"
             )
+        if not os.path.isfile(absolute):
+            raise ToolFailure(f"{path!r} is not a file; list_dir shows what there is", path=path)
+        if any(table.lower() == other.lower() for other, _, _ in tables):
+            raise InvalidArgument(field, "differs from another table's name only in case, which SQL ignores")
         tables.append((table, absolute, reader))
     return tables
-
-
-def _identifier(stem: str) -> str:
-    name = "".join(character if character.isalnum() and character.isascii() else "_" for character in stem)
-    return f"t_{name}" if not name or name[0].isdigit() else name
 
 
 def _open() -> "DuckDBPyConnection":
@@ -125,7 +118,7 @@ def _memory_bytes() -> int:
     return max(_LEAST_MEMORY_BYTES, int(min(finite) * _MEMORY_SHARE))
 
 
-def _refuse_writing(connection: "DuckDBPyConnection", sql: str) -> None:
+def _refuse_writing(connection: "DuckDBPyConnection", query: str) -> None:
     """Leave only statements that read.
 
     The task's permissions keep the files from being written; this says so before the query runs. A COPY can
@@ -133,16 +126,16 @@ def _refuse_writing(connection: "DuckDBPyConnection", sql: str) -> None:
     """
     import duckdb
 
-    statements = connection.extract_statements(sql)
+    statements = connection.extract_statements(query)
     if len(statements) != 1:
-        raise InvalidArgument("sql", f"has {len(statements)} statements; give one")
+        raise InvalidArgument("query", f"has {len(statements)} statements; give one")
     # A PIVOT is a statement of several.
     if statements[0].type not in {duckdb.StatementType.SELECT, duckdb.StatementType.MULTI}:
         kind = statements[0].type.name
-        raise InvalidArgument("sql", f"is a statement of kind {kind}; only queries that read are taken")
-    for offset, token in duckdb.tokenize(sql):
-        if token == duckdb.token_type.keyword and sql.encode()[offset : offset + 4].lower() == b"copy":
-            raise InvalidArgument("sql", 'has the word COPY in it; a column of that name is written "copy"')
+        raise InvalidArgument("query", f"is a statement of kind {kind}; only queries that read are taken")
+    for offset, token in duckdb.tokenize(query):
+        if token == duckdb.token_type.keyword and query.encode()[offset : offset + 4].lower() == b"copy":
+            raise InvalidArgument("query", 'has the word COPY in it; a column of that name is written "copy"')
 
 
 def _rows(relation: "DuckDBPyRelation", max_rows: int, limit_bytes: int) -> "JSON":
@@ -182,6 +175,6 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _first_line(error: Exception) -> str:
-    """DuckDB's message without the excerpt of the query and the general advice below it."""
-    return str(error).split("\n", 1)[0]
+def _message(error: Exception) -> str:
+    """DuckDB's message, with its suggestions and the place in the query, which end within the first lines."""
+    return str(error).strip()[:_MESSAGE_CHARACTERS]

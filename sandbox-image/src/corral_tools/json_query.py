@@ -1,7 +1,7 @@
 """Take a JSON document apart with a JMESPath expression (https://jmespath.org/specification.html)."""
 
 from corral_runner.interface import InvalidArgument, ToolFailure
-from corral_tools import bounds, files
+from corral_tools import bounds, files, json_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     document = _document(arguments, context)
     value = _search(arguments["query"], document)
     result, truncated = _bounded(value, bounds.budget_bytes(context))
-    return {"value": result, "type": _type(value), "truncated": truncated}
+    return {"value": json_values.from_python(result), "type": _type(value), "truncated": truncated}
 
 
 def _document(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
@@ -81,7 +81,7 @@ def _bounded(value: "JSON", limit_bytes: int) -> "tuple[JSON, bool]":
 
     try:
         size_bytes = len(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError) as error:  # an expression reference (&name), or to_number() of "nan"
+    except (TypeError, ValueError, RecursionError) as error:  # &name, to_number() of "nan"
         raise ToolFailure("the query finds something that is not a JSON value") from error
     if size_bytes <= limit_bytes:
         return value, False

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 #: Beyond this, a value is data that belongs into a file, not into a result.
 MAX_BYTES = bounds.RESULT_BYTES
-#: Readers of JSON are recursive and give up somewhere; none gives up here.
-MAX_DEPTH = 64
+#: Corral takes 64 levels (corral.api.json_values), the result's own place among them.
+MAX_DEPTH = 60
+#: The API server and most readers keep integers of 64 bits; larger ones they would round.
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 #: Of a value that is only described, so much is shown.
 MAX_REPR_CHARACTERS = 10_000
-#: Larger integers do not pass `sys.set_int_max_str_digits` (4300 digits), on either side.
-_MAX_INTEGER_BITS = 14_000
 
 
 class _NotJSON(Exception):  # noqa: N818 - never leaves this module
@@ -23,9 +23,10 @@ class _NotJSON(Exception):  # noqa: N818 - never leaves this module
 def from_python(value: object) -> "JSON":
     """A JSON value that says what the Python value is.
 
-    ``None``, booleans, finite numbers, texts, and the lists, tuples and dicts (with texts as keys) made of
-    them stay what they are. Anything else, wherever it is, becomes ``{"type": NAME, "repr": TEXT}``, and so
-    does a whole that is too large or too deep; ``truncated`` is true beside a ``repr`` that was cut.
+    ``None``, booleans, finite numbers (integers up to 64 bits), texts, and the lists, tuples and dicts (with
+    texts as keys) made of them stay what they are. Anything else, wherever it is, becomes
+    ``{"type": NAME, "repr": TEXT}``, and so does a whole that is too large or too deep; ``truncated`` is true
+    beside a ``repr`` that was cut.
     """
     try:
         return _Conversion().convert(value, MAX_DEPTH)
@@ -89,11 +90,9 @@ class _Conversion:
 
     def _integer(self, value: int) -> "JSON":
         plain = int(value)
-        bits = plain.bit_length()
-        if bits > _MAX_INTEGER_BITS:
-            self._spend(100)
-            return {"type": "int", "repr": f"<an integer of {bits} bits; more than JSON's readers take>"}
-        self._spend(bits // 3 + 2)
+        if not MIN_INTEGER <= plain <= MAX_INTEGER:
+            return self._described(value)
+        self._spend(20)
         return plain
 
     def _float(self, value: float) -> "JSON":

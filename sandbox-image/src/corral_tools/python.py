@@ -130,7 +130,7 @@ def _failure(error: BaseException, code: str, namespace: "dict[str, Any]") -> To
     except MemoryError:
         _say("MemoryError\n")
     try:
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}".removesuffix(": ")
     except Exception:  # noqa: BLE001 - a __str__ may raise anything
         message = type(error).__name__
     return ToolFailure(bounds.clip(message, _MESSAGE_BYTES)[0], exception=type(error).__name__, line=line)

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from corral.api.errors import CorralError
+from corral.api.errors import CorralError, format_path
+from corral.api.json_values import json_problem
 from corral.api.problems import problems_in
 from corral.api.reasons import Reason
 from corral.api.status import Denial, ExecutionError, LimitBreach, Usage
@@ -188,6 +189,11 @@ def _names(frame: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _text(frame: Mapping[str, Any], key: str = "message") -> str:
+    text: str = _take(frame, key, str, "")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _decode(text: Any) -> bytes:
     if not isinstance(text, str):
         raise FrameError("expected base64")
@@ -222,7 +228,7 @@ def _output(frame: Mapping[str, Any], seq: int, t: float, execution: str | None)
 
 def _progress(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -> Progress:
     fraction: float | None = _take(frame, "fraction", (int, float), None)
-    return Progress(seq, t, fraction, _take(frame, "message", str, ""), execution)
+    return Progress(seq, t, fraction, _text(frame), execution)
 
 
 def _file(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -> FileChunk:
@@ -239,7 +245,7 @@ def _file(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -
 
 
 def _error(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -> RunnerError:
-    return RunnerError(seq, t, _take(frame, "code", str), _take(frame, "message", str, ""), execution)
+    return RunnerError(seq, t, _take(frame, "code", str), _text(frame), execution)
 
 
 def _result(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -> Result:
@@ -249,6 +255,8 @@ def _result(frame: Mapping[str, Any], seq: int, t: float, execution: str | None)
 def parse_result(frame: Mapping[str, Any]) -> ExecutionResult:
     """Return what a ``result`` frame says.
 
+    A tool may return what no status can hold: a thousand levels, lone surrogates. That ends as ``ToolError``.
+
     Raises:
         FrameError: it is no such frame; the reason is not known, or a part has another type.
     """
@@ -256,13 +264,22 @@ def parse_result(frame: Mapping[str, Any]) -> ExecutionResult:
         reason = Reason(str(frame.get("reason")))
     except ValueError:
         raise FrameError("reason: not one of the known reasons") from None
+    message, error, value = _text(frame), _part(frame, "error", ExecutionError), frame.get("result")
+    finding = json_problem(value, any_integer=True)
+    if finding is not None:
+        place = format_path(("result", *finding.location[:4]))
+        message = f"the tool returned what cannot be passed on: {place}: {finding.message}"
+        reason, value = Reason.TOOL_ERROR, None
+        error = ExecutionError(type="ResultRefused", message=message, field=place)
+    elif error is not None and json_problem(error.details, any_integer=True) is not None:
+        error = error.model_copy(update={"details": None})
     return ExecutionResult(
         reason=reason,
-        message=_take(frame, "message", str, ""),
+        message=message,
         exit_code=_take(frame, "exitCode", int, None),
         signal=_take(frame, "signal", int, None),
-        result=frame.get("result"),
-        error=_part(frame, "error", ExecutionError),
+        result=value,
+        error=error,
         limit=_part(frame, "limit", LimitBreach),
         truncated=_take(frame, "truncated", bool, False),
         denials=tuple(_model(Denial, part, "denials") for part in _take(frame, "denials", list, [])),

@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from corral.api.errors import Finding
-from corral.api.json_values import json_problem
+from corral.api.json_values import encodes, json_problem
 
 GROUP = "corral.dev"
 VERSION = "v1alpha1"
@@ -78,6 +78,8 @@ class Pattern:
         def check(value: str) -> str:
             if not self.min_length <= len(value) <= self.max_length or compiled.fullmatch(value) is None:
                 raise expectation(self.expected)
+            if not encodes(value):
+                raise expectation("text without lone surrogates")
             return value
 
         return core_schema.no_info_after_validator_function(check, handler(source))
@@ -128,9 +130,20 @@ def text_up_to(max_length: int, expected: str = "text without NUL characters") -
     return Pattern(r"[^\x00]*", f"{expected}, at most {max_length} characters", max_length, min_length=0)
 
 
-#: Whole numbers and booleans as JSON has them: "5" is no number and 1 is not true, here as on the API server.
+#: As JSON has them: "5" is no number and 1 is not true, here as on the API server.
 Int = Annotated[int, _Strict()]
+Number = Annotated[float, _Strict()]
 Bool = Annotated[bool, _Strict()]
+
+
+def _check_not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not items:
+        raise expectation("at least one entry")
+    return items
+
+
+#: Annotates a tuple that may not be empty. Pydantic's own ``min_length`` also complains when the entries are wrong.
+NOT_EMPTY = AfterValidator(_check_not_empty), Field(json_schema_extra={"minItems": 1})
 
 
 def _check_json(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from corral.api.metadata import Condition, ObjectMeta
-from corral.api.model import ApiModel, DnsSubdomain, Int, Pattern
+from corral.api.model import ApiModel, DnsSubdomain, Int, Number, Pattern
 from corral.api.network import NetworkMode
 from corral.api.quantity import Quantity
 
@@ -31,7 +31,7 @@ class PoolResources(ApiModel):
 class Refill(ApiModel):
     """How fast used sandboxes are replaced, so that a burst does not flood the scheduler."""
 
-    per_second: Annotated[float, Field(gt=0, le=1000)] = Field(
+    per_second: Annotated[Number, Field(gt=0, le=1000)] = Field(
         5, description="New sandboxes a second, in the long run."
     )
     burst: Annotated[Int, Field(ge=1, le=1000)] = Field(10, description="How many at once at most.")

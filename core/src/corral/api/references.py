@@ -19,7 +19,7 @@ STEP_OUTPUTS = ("result", "stdout", "stderr", "reason")
 MAX_RESOLVED_BYTES = 768 * 1024
 
 #: The escape first, then a reference; one without a closing bracket is found too, so that it can be refused.
-_REFERENCE = re.compile(r"(\$)?\$\((steps|arguments)((?:\.[^.()\s]*)*)(\))?")
+_REFERENCE = re.compile(r"(\$)?\$\((steps|arguments)(?![\w-])((?:\.[^.()\s]*)*)(\))?")
 
 
 class ReferenceProblem(CorralError, ValueError):  # noqa: N818 - ReferenceError is Python's own

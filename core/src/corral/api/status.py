@@ -7,11 +7,11 @@ from pydantic import Field
 
 from corral.api.files import OutputFile
 from corral.api.metadata import Condition
-from corral.api.model import AnyJson, ApiModel, Bool, Int, Timestamp
+from corral.api.model import AnyJson, ApiModel, Bool, Int, Number, Timestamp
 from corral.api.reasons import Reason
 
 _Count = Annotated[Int, Field(ge=0)]
-_Seconds = Annotated[float, Field(ge=0)]
+_Seconds = Annotated[Number, Field(ge=0)]
 
 
 class Phase(StrEnum):
@@ -60,7 +60,7 @@ class LimitBreach(ApiModel):
     """The limit that ended the execution."""
 
     name: str = Field(description="The field of limits, such as memory.")
-    value: float = Field(description="What it was set to, in the unit given.")
+    value: Number = Field(description="What it was set to, in the unit given.")
     unit: str = Field("", description="bytes, seconds or a count.")
     enforced_by: str | None = Field(None, description="What enforced it, such as cgroup or rlimit.")
 

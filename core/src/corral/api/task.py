@@ -12,6 +12,7 @@ from corral.api.files import InputFile
 from corral.api.limits import Limits
 from corral.api.metadata import ObjectMeta
 from corral.api.model import (
+    NOT_EMPTY,
     ApiModel,
     Bool,
     DnsSubdomain,
@@ -147,7 +148,7 @@ class AgentTaskSpec(ApiModel):
     workspace: Workspace | None = Field(
         None, description="A directory of the host as workspace; embedded backend only."
     )
-    allowed_paths: Annotated[tuple[RelativePath, ...], Field(min_length=1, max_length=64)] = Field(
+    allowed_paths: Annotated[tuple[RelativePath, ...], *NOT_EMPTY, Field(max_length=64)] = Field(
         (".",), description="What of the workspace the tool may touch."
     )
     outputs: Annotated[tuple[GlobPattern, ...], Field(max_length=64)] = Field(

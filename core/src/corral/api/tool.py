@@ -12,6 +12,7 @@ from corral.api.files import InputFile
 from corral.api.limits import Limits
 from corral.api.metadata import ObjectMeta
 from corral.api.model import (
+    NOT_EMPTY,
     ApiModel,
     Bool,
     Int,
@@ -58,7 +59,7 @@ class FunctionRun(ApiModel):
 class CommandRun(ApiModel):
     """A program, in the sandbox's image or in one of its own."""
 
-    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], Field(min_length=1, max_length=256)] = (
+    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], *NOT_EMPTY, Field(max_length=256)] = (
         Field(description="Program and arguments, no shell. $(arguments.NAME) is an argument of the call.")
     )
     stdin: Annotated[str, text_up_to(65536)] | None = Field(

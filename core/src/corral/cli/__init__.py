@@ -1,5 +1,6 @@
 """The ``corral`` command."""
 
+import os
 import sys
 
 
@@ -12,4 +13,18 @@ def main() -> None:
         status = start()
     except KeyboardInterrupt:
         status = 130
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """End the process without taking apart what the kernel frees anyway: that costs 50 ms, a seventh of a run."""
+    import atexit
+
+    # What the interpreter would have done, up to the taking apart: coverage, for one, writes its data here.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 141  # whoever read it has gone
+    os._exit(status)

@@ -1,4 +1,7 @@
-"""``key=value`` on a command line, read as the tool's input schema says. Files and standard input are handed in."""
+"""``key=value`` on a command line, read as the tool's input schema says.
+
+Nothing is read here: who calls hands in how files and standard input are.
+"""
 
 import json
 import re
@@ -31,8 +34,8 @@ def parse_arguments(words: Sequence[str], schema: Mapping[str, Any], read: Read)
     """Return the arguments of a call.
 
     Args:
-        words: ``key=value`` (read as the schema's type), ``key:=json``, ``key=@PATH``, ``key=-``. The same key again
-            adds to a list.
+        words: ``key=value`` (read as the schema's type), ``key:=json``, ``key=@PATH``, ``key=-``. The same key
+            again adds to a list.
         schema: the tool's ``inputSchema``.
         read: reads what ``@PATH`` and ``-`` stand for.
 
@@ -60,10 +63,17 @@ def format_argument(key: str, value: Any, schema: Mapping[str, Any]) -> str:
     if text != "-" and not text.startswith("@"):
         try:
             if _same(_typed(text, _property(schema, key), schema), value):
-                return shlex.quote(f"{key}={text}")
+                return f"{shlex.quote(key)}={shell_quote(text)}"
         except ValueError:
             pass
-    return shlex.quote(f"{key}:={json.dumps(value, ensure_ascii=False)}")
+    return f"{shlex.quote(key)}:={shell_quote(json.dumps(value, ensure_ascii=False))}"
+
+
+def shell_quote(text: str) -> str:
+    """Quote for a POSIX shell, the way a person would where that is possible."""
+    if "'" in text and not set(text) & set('"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text)
 
 
 def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str] | None:
@@ -136,7 +146,7 @@ def _property(schema: Mapping[str, Any], key: str) -> Any:
 def _typed(text: str, schema: Any, root: Mapping[str, Any]) -> Any:
     """Read a value as the schema's type; where it allows several, as the most particular that fits."""
     types = types_of(schema, root)
-    if types == {"string"}:
+    if types == frozenset({"string"}):
         return text
     found = _scalar(text, types) if types is None or types & _SCALARS else _NONE
     if found is not _NONE:

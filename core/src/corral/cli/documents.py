@@ -2,18 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Any
 
+from corral.cli.formats import Format
 from corral.cli.visible import escaped, is_obeyed
-
-
-class Format(StrEnum):
-    """How a result is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    YAML = "yaml"
 
 
 def kubernetes_list(items: Sequence[Any]) -> dict[str, Any]:
@@ -22,7 +14,7 @@ def kubernetes_list(items: Sequence[Any]) -> dict[str, Any]:
 
 
 def document(value: Any, style: Format) -> str:
-    """Write a JSON value as a document that ends in a newline and holds nothing that a terminal would obey."""
+    """Write a JSON value as a document that ends in a newline. A terminal obeys nothing in it."""
     if style is Format.YAML:
         return escaped(_yaml(value))
     return escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n"

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from corral.api import Problem
 
 
 class Exit(IntEnum):
@@ -39,10 +43,15 @@ class BadInputError(Exception):
     Attributes:
         problems: one line each.
         remedy: what to do about it, in one sentence.
+        details: the same problems with their places, where they are a manifest's.
     """
 
-    def __init__(self, problems: str | Sequence[str], remedy: str | None = None) -> None:
-        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+    def __init__(self, problems: "str | Sequence[str | Problem]", remedy: str | None = None) -> None:
+        given = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems = tuple(str(problem) for problem in given)
+        self.details: tuple[Problem, ...] = tuple(
+            problem for problem in given if not isinstance(problem, str)
+        )
         self.remedy = remedy
         super().__init__("\n".join(self.problems))
 

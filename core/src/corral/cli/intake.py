@@ -174,7 +174,9 @@ def _bytes(path: Path, limit_bytes: int) -> bytes:
 
 def _text(data: bytes, source: str, limit_bytes: int) -> str:
     if len(data) > limit_bytes:
-        raise BadInputError(f"{source}: larger than {limit_bytes >> 10} KiB, which is what an argument may carry")
+        raise BadInputError(
+            f"{source}: larger than {limit_bytes >> 10} KiB, which is what an argument may carry"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:

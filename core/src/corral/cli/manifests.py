@@ -5,10 +5,12 @@ import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from corral.api import (
     AgentTask,
     LoadedManifest,
+    Location,
     ManifestError,
     Problem,
     ReferenceProblem,
@@ -61,7 +63,7 @@ def read_manifests(sources: Sequence[str], stdin: StandardInput) -> Manifests:
         BadInputError: with every problem of every source.
     """
     loaded: list[LoadedManifest] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     text: str | None = None
     for source in dict.fromkeys(sources):
         try:
@@ -71,12 +73,12 @@ def read_manifests(sources: Sequence[str], stdin: StandardInput) -> Manifests:
             else:
                 loaded += load_manifests(Path(source))
         except ManifestError as error:
-            problems += [str(problem) for problem in error.problems]
-        except BadInputError as error:
             problems += error.problems
+        except BadInputError as error:
+            problems += [Problem("", message, source=source) for message in error.problems]
         except OSError as error:
-            problems.append(f"{source}: {error.strerror}")
-    problems += [str(problem) for problem in _names_twice(loaded)]
+            problems.append(Problem("", str(error.strerror), source=source))
+    problems += _names_twice(loaded)
     if problems:
         raise BadInputError(problems)
     return Manifests(tuple(loaded), text)
@@ -135,14 +137,22 @@ def review(manifests: Manifests, catalogue: Catalogue) -> Review:
             place = _Places(item, manifests.stdin)
             for problem, is_unknown in found:
                 (unknown if is_unknown else problems).append(place.of(problem))
-    return Review(tuple(problems), tuple(unknown))
+    return Review(_in_order(problems), _in_order(unknown))
+
+
+def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(
+        sorted(problems, key=lambda problem: (problem.source or "", problem.line or 0, problem.column or 0))
+    )
 
 
 def _task_problems(task: AgentTask, catalogue: Catalogue) -> Iterator[tuple[Problem, bool]]:
     spec = task.spec
-    calls = [(("spec",), spec.tool, spec.arguments)] if spec.tool is not None else []
+    calls: list[tuple[Location, str, dict[str, Any]]] = []
+    if spec.tool is not None:
+        calls.append((("spec",), spec.tool, spec.arguments))
     for index, step in enumerate(spec.steps):
-        calls.append((("spec", "steps", index), step.tool, step.arguments))  # type: ignore[arg-type]
+        calls.append((("spec", "steps", index), step.tool, step.arguments))
     for location, name, arguments in calls:
         try:
             tool = catalogue.get(name)
@@ -173,7 +183,9 @@ class _Places:
         text = stdin if item.source == _STDIN_NAME else None
         try:
             content = Path(item.source or "").read_bytes() if text is None else text
-            root = next((root for root in read_documents(content, item.source) if root.line == item.line), None)
+            root = next(
+                (root for root in read_documents(content, item.source) if root.line == item.line), None
+            )
         except (OSError, ManifestError):
             return  # it was there a moment ago; the line of the document must do
         if root is not None:

@@ -31,7 +31,11 @@ def write_below(directory: Path, path: str, data: bytes) -> Path:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or "\0" in path or not parts:
         raise OutputRefusedError(f"{path!r} is no relative path")
-    if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
+    try:
+        too_long = any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts)
+    except UnicodeEncodeError:
+        raise OutputRefusedError(f"{path[:80]!r} is no name of a file") from None
+    if too_long:
         raise OutputRefusedError(f"a name in {path[:80]!r} is too long")
     place = directory.joinpath(*parts)
     try:

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from corral.cli.terminal import Stream
 from corral.cli.visible import one_line
 
-#: No cell is longer in a pipe; a cell is there to recognise something by.
-_PLAIN_CELL = 60
+#: No cell is longer in a pipe: it is there to recognise something by. One that may wrap is there to be read.
+_PLAIN_CELL = 80
+_LONGEST_CELL = 4000
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. A flexible one gives way when the terminal is narrow."""
+    """A column."""
 
     title: str
+    #: It gives way when the terminal is narrow.
     flexible: bool = False
+    #: Its cells take several lines rather than be cut.
+    wraps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,13 @@ def print_table(stream: Stream, columns: Sequence[Column], rows: Sequence[Row]) 
 def _align(stream: Stream, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     lines = [
         [column.title for column in columns],
-        *([one_line(cell.text, _PLAIN_CELL) or "-" for cell in row] for row in rows),
+        *(
+            [
+                one_line(cell.text, _LONGEST_CELL if column.wraps else _PLAIN_CELL) or "-"
+                for column, cell in zip(columns, row, strict=True)
+            ]
+            for row in rows
+        ),
     ]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
@@ -59,16 +69,20 @@ def _draw(stream: Stream, columns: Sequence[Column], rows: Sequence[Sequence[Cel
     for column in columns:
         table.add_column(
             column.title,
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",
             ratio=1 if column.flexible else None,
             min_width=12 if column.flexible else None,
         )
     for row in rows:
         table.add_row(
-            *(Text(one_line(cell.text, stream.width) or "-", style=" ".join(cell.styles)) for cell in row)
+            *(Text(one_line(cell.text, _LONGEST_CELL) or "-", style=" ".join(cell.styles)) for cell in row)
         )
     console = Console(
-        file=stream.text, width=stream.width, no_color=not stream.is_coloured, highlight=False, soft_wrap=False
+        file=stream.text,
+        width=stream.width,
+        no_color=not stream.is_coloured,
+        highlight=False,
+        soft_wrap=False,
     )
     console.print(table)

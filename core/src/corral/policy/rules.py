@@ -54,9 +54,7 @@ def permissions(question: Question) -> Refused | None:
     needed = frozenset(question.tool.spec.permissions)
     asks = {level: f"{name} needs the permission {level}" for level in needed}
     if question.wants_network:
-        asks.setdefault(
-            PermissionLevel.NETWORK, "the task asks for network, which needs the permission network"
-        )
+        asks.setdefault(PermissionLevel.NETWORK, "the task asks for the network")
     for level in expand_permissions(needed):
         asks.setdefault(level, f"{name} needs admin, which includes {level}")
     granted = expand_permissions(policy.permissions)
@@ -104,7 +102,7 @@ def tool_network(question: Question) -> Refused | None:
 
 
 def inside_workspace(question: Question) -> Refused | None:
-    """No path leads out of the workspace. The models say so too; a spec built without validation ends here."""
+    """No path leads out. The models say so too; a spec that was built without validation ends here."""
     spec = question.spec
     for field, paths in (
         ("spec.allowedPaths", spec.allowed_paths),
@@ -143,7 +141,7 @@ def host_path(question: Question) -> Refused | None:
     return _refused("hostPaths", message, f'add "{path}" to the host paths', where)
 
 
-#: In the order in which they are asked: what can never be allowed comes before what could be asked for in part.
+#: In the order in which they are asked: what can never be comes before what could be had in part.
 RULES: tuple[Callable[[Question], Refused | None], ...] = (
     allowlist,
     permissions,

@@ -35,6 +35,9 @@ PRELOAD = (
     "traceback",
 )
 
+#: Most small tasks have ended by then, and the end of one starts a refill at once.
+_REFILL_DELAY_SECONDS = 0.02
+
 
 class EmbeddedSandbox:
     """A cell, behind the ``Sandbox`` port."""
@@ -149,6 +152,7 @@ class EmbeddedBackend:
         """End a sandbox in the background; ``close`` of the backend waits for it."""
         self._live.discard(sandbox)
         self._track(sandbox.end())
+        self._start_refill()
         own = self._own_nurseries.pop(sandbox, None)
         if own is not None:
             self._track(asyncio.get_running_loop().create_task(own.close()))
@@ -180,9 +184,16 @@ class EmbeddedBackend:
     def _given(self, cell: Cell, *, warm: bool) -> EmbeddedSandbox:
         sandbox = EmbeddedSandbox(cell, warm=warm)
         self._live.add(sandbox)
-        if len(self._waiting) < self._size and (self._refill is None or self._refill.done()):
-            self._refill = asyncio.get_running_loop().create_task(self._fill())
+        if self._waiting:
+            # Making the next one takes the cores that this task is about to use: wait for a quieter moment.
+            asyncio.get_running_loop().call_later(_REFILL_DELAY_SECONDS, self._start_refill)
+        else:
+            self._start_refill()
         return sandbox
+
+    def _start_refill(self) -> None:
+        if not self._closed and len(self._waiting) < self._size and (self._refill is None or self._refill.done()):
+            self._refill = asyncio.get_running_loop().create_task(self._fill())
 
     async def _fill(self) -> None:
         with suppress(SandboxError):  # whoever needs the next sandbox is told why there is none

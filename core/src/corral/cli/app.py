@@ -1,0 +1,93 @@
+"""The command line as a whole: its commands, and what their errors become."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from corral import __version__
+from corral.cli.commands.doctor import doctor
+from corral.cli.commands.run import run
+from corral.cli.commands.tools import tools_app
+from corral.cli.commands.validate import validate
+from corral.cli.exits import EXIT_STATUSES, BadInputError, Exit, ReaderGoneError
+
+_SUMMARY = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"corral {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[  # its callback acts
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def build_app() -> typer.Typer:
+    """Return the application. Boxes and colours in its help are for terminals."""
+    is_seen = sys.stdout.isatty() and sys.stderr.isatty()
+    app = typer.Typer(
+        name="corral",
+        help=_SUMMARY,
+        epilog=EXIT_STATUSES,
+        no_args_is_help=True,
+        rich_markup_mode="rich" if is_seen else None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    app.command("run", epilog=EXIT_STATUSES)(run)
+    app.add_typer(tools_app, name="tools")
+    app.command("validate", epilog=EXIT_STATUSES)(validate)
+    app.command("doctor", epilog=EXIT_STATUSES)(doctor)
+    return app
+
+
+def start() -> int:
+    """Run the command that the arguments name; return the exit status.
+
+    No mistake of a user's ends in a traceback.
+    """
+    try:
+        build_app()(prog_name="corral")
+    except SystemExit as end:  # how typer ends every command
+        return end.code if isinstance(end.code, int) else Exit.FAILED
+    except BadInputError as error:
+        return _tell(error.problems, error.remedy, Exit.BAD_INPUT)
+    except ReaderGoneError:
+        from corral.cli.terminal import forget_streams
+
+        forget_streams()
+        return Exit.READER_GONE
+    except Exception as error:
+        # Named here, not in an except clause: importing it costs what every command but run does without.
+        from corral.sandbox.errors import IsolationUnavailableError
+
+        if not isinstance(error, IsolationUnavailableError):
+            raise
+        return _tell([f"nothing ran: {error.missing}"], error.remedy, Exit.NO_ISOLATION)
+    return Exit.SUCCEEDED
+
+
+def _tell(problems: tuple[str, ...] | list[str], remedy: str | None, status: Exit) -> Exit:
+    from corral.cli.terminal import Terminal, forget_streams
+
+    terminal = Terminal()
+    try:
+        for problem in problems:
+            terminal.error(problem)
+        if remedy is not None:
+            terminal.remedy(remedy)
+    except ReaderGoneError:
+        forget_streams()
+    return status

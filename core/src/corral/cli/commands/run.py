@@ -1,0 +1,99 @@
+"""``corral run``."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from corral.cli.completion import complete_words
+from corral.cli.formats import Format
+from corral.cli.options import Output, ToolDirectories
+
+#: More at once than cores does not end sooner; fewer on a large machine leaves memory to others.
+_PARALLEL = min(4, os.cpu_count() or 1)
+
+
+def run(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TOOL KEY=VALUE",
+            help="A tool and its arguments: key=value (read as the tool's schema says), key:=JSON, "
+            "key=@PATH (the text of a file), key=- (standard input).",
+            autocompletion=complete_words,
+        ),
+    ] = None,
+    *,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-f",
+            "--filename",
+            metavar="FILE|DIR|-",
+            help="Run the tasks of a manifest, a directory of them, or standard input; several documents "
+            "a file. Tools among them can be used. Repeatable.",
+        ),
+    ] = None,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=256, metavar="N", help="How many tasks run at the same time.")
+    ] = _PARALLEL,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option("--limit", metavar="NAME=VALUE", help="Such as memory=256Mi or timeout=5s. Repeatable."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An environment variable of the tool. Repeatable."),
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", metavar="PATH[=DEST]", help="Put a file into the workspace. Repeatable."),
+    ] = None,
+    workspace: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Work in this directory, not in a fresh one.")
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="The tool cannot write to --workspace.")
+    ] = False,
+    output_files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output-file",
+            metavar="PATTERN",
+            help="Bring back these workspace files, such as 'out/*.csv'. Repeatable.",
+        ),
+    ] = None,
+    output_dir: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Where files that come back are written; many tasks get a directory each."
+        ),
+    ] = None,
+    tools: ToolDirectories = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Run a tool, or the tasks of manifests, each call alone in a single-use sandbox.
+
+    What a single task prints is shown as it comes, then its result; many tasks end in a table. With -o json
+    or yaml the tasks are printed with their status. Ctrl-C cancels in good order, a second one ends everything
+    at once.
+    """
+    from corral.cli.request import RunOptions, read_request
+    from corral.cli.session import run_request
+    from corral.cli.terminal import Terminal
+
+    options = RunOptions(
+        words=tuple(words or ()),
+        sources=tuple(sources or ()),
+        limits=tuple(limits or ()),
+        env=tuple(env or ()),
+        files=tuple(files or ()),
+        workspace=workspace,
+        read_only=read_only,
+        output_files=tuple(output_files or ()),
+        output_dir=output_dir,
+        tools=tuple(tools or ()),
+    )
+    request = read_request(options, shows_files=output is not Format.TABLE)
+    terminal = Terminal()
+    raise typer.Exit(run_request(request, terminal, style=output, parallel=parallel, output_dir=output_dir))

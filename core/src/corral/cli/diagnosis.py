@@ -1,0 +1,84 @@
+"""``corral doctor``: the report on this machine, for people and for programs."""
+
+import platform
+from collections.abc import Iterator
+
+from corral import __version__
+from corral.cli.documents import document
+from corral.cli.exits import Exit
+from corral.cli.formats import Format
+from corral.cli.terminal import Stream, Terminal
+from corral.cli.visible import visible
+from corral.sandbox.probe import Check, Report, State
+
+_MARKS = {State.OK: ("✓", "green"), State.WEAKER: ("!", "yellow"), State.MISSING: ("✗", "red")}
+_STATE_WIDTH = len(State.MISSING)
+
+
+def show_report(report: Report, terminal: Terminal, style: Format, *, brief: bool) -> Exit:
+    """Write the report; return the exit status."""
+    if style is not Format.TABLE:
+        terminal.out.write(document(_wire(report), style))
+    elif brief:
+        for line in _brief(report):
+            terminal.out.line(visible(line))
+    else:
+        _show(report, terminal.out)
+    return Exit.SUCCEEDED if report.usable else Exit.NO_ISOLATION
+
+
+def _brief(report: Report) -> Iterator[str]:
+    machine = f"Corral {__version__} on Linux {platform.release()}"
+    if not report.usable:
+        missing = [check.name for check in report.missing]
+        yield f"{machine}: tasks cannot run here, and none will: {', '.join(missing)} missing"
+        yield "corral doctor tells what to do about it"
+        return
+    yield f"{machine}: each call runs behind {', '.join(report.isolation)}"
+    if report.weaker:
+        names = ", ".join(check.name for check in report.weaker)
+        yield f"weaker than it could be: {names} (corral doctor tells more)"
+
+
+def _show(report: Report, out: Stream) -> None:
+    width = max(len(check.name) for check in report.checks)
+    for check in report.checks:
+        _show_check(check, out, width)
+    out.line()
+    if not report.usable:
+        out.line(
+            out.paint("Tasks cannot run on this machine, and none will run without a sandbox.", "red", "bold")
+        )
+    elif report.weaker:
+        out.line("Tasks run on this machine, isolated less than they could be.")
+    else:
+        out.line("Tasks run on this machine, with every layer of isolation.")
+
+
+def _show_check(check: Check, out: Stream, width: int) -> None:
+    mark, colour = _MARKS[check.state]
+    label = out.paint(mark, colour) if out.is_terminal else check.state.ljust(_STATE_WIDTH)
+    out.line(f"{label}  {check.name.ljust(width)}  {visible(check.found)}")
+    indent = " " * (width + 4 + (1 if out.is_terminal else _STATE_WIDTH))
+    if check.consequence:
+        out.line(f"{indent}{out.paint(visible(check.consequence), 'dim')}")
+    if check.remedy:
+        first, *rest = visible(check.remedy).split("\n")
+        out.line(f"{indent}{out.paint('remedy:', 'green')} {first}")
+        for line in rest:
+            # Not wrapped, not aligned with anything: these are lines to copy.
+            out.line(f"{indent}  {line}")
+
+
+def _wire(report: Report) -> dict[str, object]:
+    checks = [
+        {
+            "name": check.name,
+            "state": check.state.value,
+            "found": check.found,
+            "consequence": check.consequence,
+            "remedy": check.remedy,
+        }
+        for check in report.checks
+    ]
+    return {"usable": report.usable, "isolation": list(report.isolation), "checks": checks}

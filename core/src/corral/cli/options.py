@@ -1,0 +1,19 @@
+"""The options that several commands have."""
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+from corral.cli.formats import Format
+
+Output: TypeAlias = Annotated[
+    Format, typer.Option("--output", "-o", help="For people (table) or for programs (json, yaml).")
+]
+ToolDirectories: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tools",
+        metavar="DIR",
+        help="A directory or file of Tool manifests to add to the built-in tools. Repeatable.",
+    ),
+]

@@ -1,0 +1,149 @@
+"""Why an execution ended: one cause, found from what the runner saw and what the tool said.
+
+Pure. The order is kept in one place, ``reach``: the first cause that applies is the reason.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral_runner.execution import Execution
+
+_SIGXCPU, _SIGXFSZ = 24, 25
+
+
+class Stop:
+    """The runner's own decision to end an execution."""
+
+    __slots__ = ("limit", "message", "reason")
+
+    def __init__(self, reason: str, message: str, limit: "dict[str, Any] | None" = None) -> None:
+        self.reason = reason
+        self.message = message
+        self.limit = limit
+
+
+class Evidence:
+    """What is known of an execution after its last process is dead."""
+
+    __slots__ = (
+        "code",
+        "denied_execution",
+        "denied_memory",
+        "denied_network",
+        "disk_was_full",
+        "number",
+        "peak_tasks",
+        "stop",
+        "told",
+    )
+
+    def __init__(self, status: "int | None") -> None:
+        import os
+
+        #: Exit status of the tool's own process, None if a signal ended it.
+        self.code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
+        #: The signal that ended it, None if it ended by itself.
+        self.number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
+        self.stop: Stop | None = None
+        #: See ``Report.told``.
+        self.told: dict[str, Any] | None = None
+        self.denied_network = False
+        self.denied_execution = False
+        #: Shared memory was refused because it would have exceeded the limit.
+        self.denied_memory = False
+        self.disk_was_full = False
+        self.peak_tasks = 0
+
+
+class Verdict:
+    """The part of a result that says why."""
+
+    __slots__ = ("error", "limit", "message", "reason")
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        error: "dict[str, Any] | None" = None,
+        limit: "dict[str, Any] | None" = None,
+    ) -> None:
+        self.reason = reason
+        self.message = message
+        self.error = error
+        self.limit = limit
+
+
+def reach(found: Evidence, execution: "Execution") -> Verdict:
+    """Say why the execution ended."""
+    told = found.told
+    error = None if told is None else _error(told)
+    if found.stop is not None:
+        return Verdict(found.stop.reason, found.stop.message, error, found.stop.limit)
+    if found.number == _SIGXCPU or found.code == 128 + _SIGXCPU:
+        return _limit_reached("CPULimit", execution, error)
+    if found.number == _SIGXFSZ or found.code == 128 + _SIGXFSZ:
+        return _limit_reached("FileSizeLimit", execution, error)
+    if told is not None and told["reason"] != "ToolError":
+        limit = _limit(told["reason"], execution)
+        return Verdict(told["reason"], told["message"], error, limit)
+    if found.number is None and found.code == 0 and told is None:
+        return Verdict("Completed", "")
+    # The tool failed, and says nothing of why: what the sandbox saw decides.
+    return _evident(found, execution, error)
+
+
+def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | None") -> Verdict:
+    if found.denied_network:
+        shown = {**(error or {"type": "NetworkDenied", "message": "no socket could be made"})}
+        shown["rule"] = f"network: {execution.network}"
+        message = "the tool tried to use the network, and its task has network: none"
+        return Verdict("NetworkDenied", message, shown)
+    if found.denied_execution:
+        shown = {**(error or {"type": "PermissionDenied", "message": ""}), "rule": "permissions: execute"}
+        message = "the tool tried to execute a program without the execute permission"
+        return Verdict("PermissionDenied", message, shown)
+    if found.disk_was_full:
+        return _limit_reached("DiskLimit", execution, error)
+    if found.denied_memory:
+        return _limit_reached("OutOfMemory", execution, error)
+    if found.peak_tasks > execution.limits.processes:
+        return _limit_reached("ProcessLimit", execution, error)
+    if error is not None:
+        return Verdict("ToolError", error["message"], error)
+    if found.number is not None:
+        return Verdict("ToolError", f"the tool was killed by signal {found.number}")
+    return Verdict("ToolError", f"the tool ended with exit status {found.code}")
+
+
+def exceeded(reason: str, name: str, value: float, unit: str, enforced_by: str) -> Stop:
+    """Make the decision to end an execution because of a limit."""
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    limit = {"name": name, "value": value, "unit": unit, "enforcedBy": enforced_by}
+    return Stop(reason, f"the {name} limit of {shown} {unit} was exceeded", limit)
+
+
+def _limit_reached(reason: str, execution: "Execution", error: "dict[str, Any] | None") -> Verdict:
+    limit = _limit(reason, execution)
+    assert limit is not None
+    value = limit["value"]
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    message = f"the {limit['name']} limit of {shown} {limit['unit']} was reached"
+    return Verdict(reason, message, error, limit)
+
+
+def _limit(reason: str, execution: "Execution") -> "dict[str, Any] | None":
+    """Describe the limit behind a reason that was found out afterwards."""
+    limits = execution.limits
+    known: dict[str, tuple[str, float, str, str]] = {
+        "CPULimit": ("cpuTime", limits.cpu_seconds, "seconds", "RLIMIT_CPU"),
+        "FileSizeLimit": ("fileSize", limits.file_size_bytes, "bytes", "RLIMIT_FSIZE"),
+        "DiskLimit": ("disk", limits.disk_bytes, "bytes", "file system size"),
+        "OutOfMemory": ("memory", limits.memory_bytes, "bytes", "RLIMIT_DATA"),
+        "ProcessLimit": ("processes", limits.processes, "count", "RLIMIT_NPROC"),
+        "OutputLimit": ("result", limits.result_bytes, "bytes", "runner pipe"),
+    }
+    if reason not in known:
+        return None
+    name, value, unit, enforced_by = known[reason]
+    return {"name": name, "value": value, "unit": unit, "enforcedBy": enforced_by}
