@@ -17,11 +17,11 @@ def main() -> None:
 
 
 def _leave(status: int) -> None:
-    """End the process without taking apart what the kernel frees anyway: that costs 50 ms, a seventh of a run."""
+    """End the process without taking apart what the kernel frees anyway: that is a seventh of a short run."""
     import atexit
 
     # What the interpreter would have done, up to the taking apart: coverage, for one, writes its data here.
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001 - the interpreter calls it so, and offers no other way
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

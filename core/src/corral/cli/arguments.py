@@ -34,8 +34,8 @@ def parse_arguments(words: Sequence[str], schema: Mapping[str, Any], read: Read)
     """Return the arguments of a call.
 
     Args:
-        words: ``key=value`` (read as the schema's type), ``key:=json``, ``key=@PATH``, ``key=-``. The same key
-            again adds to a list.
+        words: ``key=value`` (read as the schema's type), ``key:=json``, ``key=@PATH``, ``key=-``. The same
+            key again adds to a list.
         schema: the tool's ``inputSchema``.
         read: reads what ``@PATH`` and ``-`` stand for.
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -64,8 +65,8 @@ class Outcome:
 def run_tasks(tasks: Sequence[AgentTask], catalogue: Catalogue, observer: Observer, parallel: int) -> Outcome:
     """Run tasks to their ends.
 
-    The first SIGINT, SIGTERM or SIGHUP cancels them: they come back with what they printed and reason ``Cancelled``.
-    The second ends this process where it stands; no sandbox outlives it.
+    The first SIGINT, SIGTERM or SIGHUP cancels them: they come back with what they printed and reason
+    ``Cancelled``. The second ends this process where it stands; no sandbox outlives it.
 
     Raises:
         IsolationUnavailableError: this machine cannot isolate, so nothing ran.
@@ -89,12 +90,8 @@ async def _run(
                     observer.started(index)
                     ended = await client.run_task(
                         task,
-                        on_frame=lambda execution, frame, index=index: observer.frame(
-                            index, execution, frame
-                        ),
-                        on_file=lambda execution, path, data, index=index: observer.file(
-                            index, execution, path, data
-                        ),
+                        on_frame=partial(observer.frame, index),
+                        on_file=partial(observer.file, index),
                         cancel=cancel,
                     )
                     found[index] = ended
@@ -131,7 +128,7 @@ def _interruptible(cancel: asyncio.Event, observer: Observer) -> Iterator[Interr
         # The sandboxes die with this process (bubblewrap's --die-with-parent).
         os._exit(Exit.after_signal(number))
 
-    # Not the loop's own handlers: they wait for the loop, which may be held up by a reader that does not read.
+    # Not the loop's own handlers: they wait for the loop, which a reader that does not read may hold up.
     before = {
         number: signal.signal(number, on_signal)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

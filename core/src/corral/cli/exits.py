@@ -1,10 +1,11 @@
 """The exit statuses of ``corral``, and the errors that lead to them."""
 
-from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corral.api import Problem
 
 

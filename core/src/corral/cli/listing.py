@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from corral.api import DEFAULT_LIMITS, Limits, Tool, ToolExample
-from corral.cli.arguments import format_argument, types_of
+from corral.api import DEFAULT_LIMITS, InputFile, Limits, Tool, ToolExample
+from corral.cli.arguments import format_argument, shell_quote, types_of
 from corral.cli.documents import document, kubernetes_list
 from corral.cli.formats import Format
 from corral.cli.tables import Cell, Column, print_table
@@ -65,16 +65,24 @@ def example_command(tool: Tool, example: ToolExample) -> str:
     schema = tool.spec.input_schema
     words = ["corral", "run", shlex.quote(tool.name)]
     words += [format_argument(key, value, schema) for key, value in example.arguments.items()]
-    words += [f"--env {shlex.quote(f'{variable.name}={variable.value}')}" for variable in example.env]
-    words += [f"--file {shlex.quote(file.path)}" for file in example.files]
+    words += [f"--env {variable.name}={shell_quote(variable.value)}" for variable in example.env]
+    words += [f"--file {_file_word(file)}" for file in example.files]
     return " ".join(words)
+
+
+def _file_word(file: InputFile) -> str:
+    """Return a file with its content, as bash and zsh put one in place (process substitution)."""
+    if file.content is None:
+        made = f"echo {file.content_base64} | base64 -d"
+    else:
+        # As a format of printf, so that it stays on the line.
+        text = file.content.replace("\\", "\\\\").replace("%", "%%").replace("\n", "\\n").replace("\t", "\\t")
+        made = f"printf {shlex.quote(text)}"
+    return f"<({made})={shlex.quote(file.path)}"
 
 
 def _example(tool: Tool, example: ToolExample) -> Iterator[str]:
     yield f"# {example.description or example.name}"
-    if example.files:
-        names = ", ".join(file.path for file in example.files)
-        yield f"# needs here: {names}"
     yield example_command(tool, example)
 
 

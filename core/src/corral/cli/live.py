@@ -16,7 +16,10 @@ _ERASE = "\r\x1b[K"
 
 
 class LiveOutput:
-    """The observer of a single task. In a pipe the tool's bytes pass as they are; a terminal gets them made visible."""
+    """The observer of a single task.
+
+    In a pipe the tool's bytes pass as they are; on a terminal its control characters are shown, not obeyed.
+    """
 
     def __init__(self, terminal: Terminal, on_file: OnFile, *, names_steps: bool) -> None:
         """Prepare.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from corral.api import AgentTask, Reason, format_bytes
+from corral.api import AgentTask, Reason
 from corral.cli.documents import document, kubernetes_list
 from corral.cli.execution import Observer, Outcome, run_tasks
 from corral.cli.exits import Exit
@@ -46,9 +46,9 @@ class _Returned:
 
     def tell(self, terminal: Terminal) -> None:
         for place, size in self.written:
-            terminal.note(f"wrote {place} ({format_bytes(size)})")
+            terminal.note(f"wrote {place} ({size_text(size)})")
         if self.left:
-            files = ", ".join(f"{path} ({format_bytes(size)})" for path, size in self.left)
+            files = ", ".join(f"{path} ({size_text(size)})" for path, size in self.left)
             terminal.note(f"came back: {files}; --output-dir DIR writes it there")
         for problem in self.refused:
             terminal.error(f"a file that came back was not written: {problem}")
@@ -115,6 +115,8 @@ def _show_one(task: AgentTask, live: LiveOutput, terminal: Terminal, *, by_name:
         live.end_line(terminal.err)
         lines = list(explain(task, by_name=by_name))
         print_explanation(terminal.err, lines, cancelled=task.reason is Reason.CANCELLED)
+    if terminal.out.is_terminal:
+        live.end_line(terminal.out)  # for the shell's prompt
 
 
 def _show_many(tasks: Sequence[AgentTask], terminal: Terminal) -> None:

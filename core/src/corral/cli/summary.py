@@ -87,6 +87,15 @@ def is_printed(execution: ExecutionStatus) -> bool:
         return False
 
 
+def size_text(size_bytes: int) -> str:
+    """Write a size for people, rounded."""
+    amount, units = float(size_bytes), ["bytes", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if amount >= 100 or units[0] == "bytes" else f"{amount:.1f} {units[0]}"
+
+
 def duration_of(task: AgentTask) -> str:
     """Return how long a task took, from the start of its first execution; empty if it never started."""
     status = task.status

@@ -75,8 +75,9 @@ def run(
     """Run a tool, or the tasks of manifests, each call alone in a single-use sandbox.
 
     What a single task prints is shown as it comes, then its result; many tasks end in a table. With -o json
-    or yaml the tasks are printed with their status. Ctrl-C cancels in good order, a second one ends everything
-    at once.
+    or yaml the tasks are printed with their status.
+
+    Ctrl-C cancels in good order, a second one ends everything at once.
     """
     from corral.cli.request import RunOptions, read_request
     from corral.cli.session import run_request
