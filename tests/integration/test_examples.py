@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from corral.api import AgentTask, AgentTaskSpec, ObjectMeta, Tool, ToolExample
-from corral.catalogue import Catalogue, validate_arguments
+from corral.catalogue import Catalogue
 from corral.client import Client
 
 EXAMPLES = [
@@ -43,7 +44,4 @@ def test_A6_example_does_what_the_manifest_says(client: Client, tool: Tool, exam
     if example.stdout is not None:
         assert task.stdout == example.stdout
     if task.succeeded and tool.spec.output_schema is not None:
-        shaped = tool.model_copy(
-            update={"spec": tool.spec.model_copy(update={"input_schema": tool.spec.output_schema})}
-        )
-        assert validate_arguments(shaped, task.result, prefix=("result",)) == []
+        Draft202012Validator(tool.spec.output_schema).validate(task.result)

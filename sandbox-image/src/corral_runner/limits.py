@@ -50,6 +50,11 @@ class Limits:
         if values.get("idleSeconds") is not None:
             self.idle_seconds = _amount(values, "idleSeconds", 0.0)
 
+    @property
+    def data_bytes(self) -> int:
+        """What one process may have in writable private mappings; see ``apply``."""
+        return self.memory_bytes + self.memory_bytes // 4 + 64 * _MIB
+
     def apply(self, *, private_users: bool) -> None:
         """Set this process's rlimits, hard and soft; all but the one of ``apply_open_files``.
 
@@ -61,10 +66,9 @@ class Limits:
         # The sampler ends the execution at the memory limit with the right reason. This is the wall behind it,
         # for what grows faster than the sampler looks; writable private mappings only (RLIMIT_DATA), because
         # runtimes reserve far more address space than they use.
-        data = self.memory_bytes + self.memory_bytes // 4 + 64 * _MIB
+        _set(resource.RLIMIT_DATA, self.data_bytes)
         # Past the soft limit comes SIGXCPU, which names the cause; the hard one is for who ignores it.
         cpu = max(1, int(self.cpu_seconds + 0.999))
-        _set(resource.RLIMIT_DATA, data)
         _set(resource.RLIMIT_CPU, cpu, cpu + 1)
         _set(resource.RLIMIT_FSIZE, self.file_size_bytes)
         _set(resource.RLIMIT_CORE, 0)

@@ -99,7 +99,10 @@ def test_a_result_that_no_status_can_hold_is_the_tools_error() -> None:
     deep: Any = 1
     for _ in range(1000):
         deep = [deep]
-    for value, why in ((deep, "result[0][0][0][0]: expected at most 64 levels"), ({"a": "\ud800"}, "result.a: expected text")):
+    for value, why in (
+        (deep, "result[0][0][0][0]: expected at most 64 levels"),
+        ({"a": "\ud800"}, "result.a: expected text"),
+    ):
         parsed = parse_frame({**BASE, "type": "result", "reason": "Completed", "result": value})
         assert isinstance(parsed, Result)
         assert (parsed.result.reason, parsed.result.result) == (Reason.TOOL_ERROR, None)
@@ -148,7 +151,22 @@ def test_what_is_no_frame_is_refused_with_the_field(change: dict[str, Any], mess
 
 
 keys = st.sampled_from(
-    ["seq", "t", "type", "execution", "data", "base64", "pid", "attempt", "reason", "usage", "error", "limit", "denials", "files"]
+    [
+        "seq",
+        "t",
+        "type",
+        "execution",
+        "data",
+        "base64",
+        "pid",
+        "attempt",
+        "reason",
+        "usage",
+        "error",
+        "limit",
+        "denials",
+        "files",
+    ]
 )
 values = (
     st.none()

@@ -152,7 +152,7 @@ def test_a_long_diff_is_cut_and_the_file_changed_all_the_same(workspace: Path, c
     length=st.integers(1, 5),
 )
 def test_the_diff_is_what_patch_applies(
-    before: str, new: str, start: int, length: int, workspace: Path, context: ToolContext
+    *, before: str, new: str, start: int, length: int, workspace: Path, context: ToolContext
 ) -> None:
     old = before[start % len(before) :][:length]
     (workspace / "f").write_bytes(before.encode())

@@ -46,7 +46,7 @@ def test_A7_absolute_paths_are_refused(path: str, context: ToolContext) -> None:
 def test_an_absolute_path_into_the_workspace_is_refused_with_the_relative_one(
     workspace: Path, context: ToolContext
 ) -> None:
-    with pytest.raises(PermissionRefused, match="write 'a/b.txt'"):
+    with pytest.raises(PermissionRefused, match=r"write 'a/b\.txt'"):
         paths.resolve(f"{workspace}/a/b.txt", context)
 
 
@@ -135,7 +135,7 @@ def test_a_name_that_is_not_utf8_is_shown_with_its_bytes() -> None:
     absolute=st.booleans(),
 )
 def test_A7_whatever_is_asked_for_the_answer_is_inside_or_a_refusal(
-    parts: list[str], absolute: bool, workspace: Path, context: ToolContext
+    *, parts: list[str], absolute: bool, workspace: Path, context: ToolContext
 ) -> None:
     for name, target in (("link", "/etc"), ("up", "..")):
         if not os.path.lexists(workspace / name):

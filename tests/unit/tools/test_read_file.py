@@ -48,6 +48,7 @@ def test_A6_read_file_gives_content_size_and_line_count(workspace: Path, context
     ],
 )
 def test_A6_read_file_reads_whole_lines_up_to_max_lines(
+    *,
     content: str,
     max_lines: int | None,
     expected: str,
@@ -77,7 +78,7 @@ def test_A7_read_file_keeps_to_the_allowed_paths(workspace: Path) -> None:
     (workspace / "b.txt").write_text("b")
     context = ToolContext(str(workspace), allowed_paths=("b.txt",))
     assert read(context, "b.txt")["content"] == "b"
-    with pytest.raises(PermissionRefused, match="'b.txt'"):
+    with pytest.raises(PermissionRefused, match=r"'b\.txt'"):
         read(context, "a.txt")
 
 
@@ -99,7 +100,7 @@ def test_A6_read_file_refuses_binary_files_by_their_first_nul(
     content: bytes, workspace: Path, context: ToolContext
 ) -> None:
     (workspace / "b").write_bytes(content)
-    with pytest.raises(ToolFailure, match=f"is not text: byte {content.index(0)} is NUL"):
+    with pytest.raises(ToolFailure, match=rf"is not text: byte {content.index(0)} is NUL"):
         read(context, "b")
 
 
@@ -133,7 +134,7 @@ def test_A6_read_file_waits_for_nothing_and_reads_regular_files_only(
     (workspace / "link-to-pipe").symlink_to("pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
-        with pytest.raises(ToolFailure, match="directory; list_dir lists it|not a regular file"):
+        with pytest.raises(ToolFailure, match=r"directory; list_dir lists it|not a regular file"):
             read(context, path)
 
 

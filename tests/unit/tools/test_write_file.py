@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from corral_runner.interface import InvalidArgument, PermissionRefused, ToolContext, ToolFailure
-from corral_tools import files, write_file
+from corral_tools import write_file
 
 
 def write(context: ToolContext, path: str, content: str, **more: Any) -> Any:
@@ -28,7 +28,7 @@ def fail_after(count_bytes: int, number: int, monkeypatch: pytest.MonkeyPatch) -
         left -= written
         return written
 
-    monkeypatch.setattr(files.os, "write", limited)
+    monkeypatch.setattr(os, "write", limited)
 
 
 def test_a_new_file_is_written_with_its_directories(workspace: Path, context: ToolContext) -> None:
@@ -88,7 +88,7 @@ def test_A7_nothing_is_written_outside(mode: str, path: str, workspace: Path, co
     with pytest.raises(PermissionRefused):
         write(context, path, "x", mode=mode)
     assert (workspace.parent / "secret.txt").read_text() == "secret"
-    assert sorted(os.listdir(workspace.parent)) == ["secret.txt", "workspace"]
+    assert sorted(path.name for path in workspace.parent.iterdir()) == ["secret.txt", "workspace"]
 
 
 def test_A7_nothing_is_written_beside_the_allowed_paths(workspace: Path) -> None:
@@ -101,7 +101,13 @@ def test_A7_nothing_is_written_beside_the_allowed_paths(workspace: Path) -> None
 @pytest.mark.parametrize("mode", ["overwrite", "append", "create"])
 @pytest.mark.parametrize(("number", "room"), [(errno.ENOSPC, 4), (errno.EFBIG, 0), (errno.EDQUOT, 7)])
 def test_a_full_disk_leaves_the_old_file_and_no_other(
-    mode: str, number: int, room: int, workspace: Path, context: ToolContext, monkeypatch: pytest.MonkeyPatch
+    *,
+    mode: str,
+    number: int,
+    room: int,
+    workspace: Path,
+    context: ToolContext,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if mode != "create":
         (workspace / "f").write_text("old")
@@ -121,7 +127,7 @@ def test_partial_writes_are_carried_on(
     workspace: Path, context: ToolContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.write
-    monkeypatch.setattr(files.os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
     write(context, "f", "0123456789")
     monkeypatch.undo()
     assert (workspace / "f").read_text() == "0123456789"
@@ -154,7 +160,7 @@ def test_a_read_only_workspace_is_a_refusal_that_names_permissions(
     def refuse(*_arguments: Any, **_options: Any) -> int:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(files.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PermissionRefused, match="permissions") as caught:
         write(context, "x", "x")
     monkeypatch.undo()

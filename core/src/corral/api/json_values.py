@@ -10,9 +10,7 @@ from corral.api.errors import Finding, Location
 MAX_JSON_DEPTH = 64
 
 
-def json_problem(
-    value: Any, max_depth: int = MAX_JSON_DEPTH, *, any_integer: bool = False
-) -> Finding | None:
+def json_problem(value: Any, max_depth: int = MAX_JSON_DEPTH, *, any_integer: bool = False) -> Finding | None:
     """Say why a value is not JSON that every party on the way can carry; None if it is.
 
     Refused are: other types than JSON's (a date, bytes), keys that are no strings, NaN and infinities, whole

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, model_validator
 
 from corral.api.duration import Duration
-from corral.api.errors import Finding, Location
+from corral.api.errors import Finding
 from corral.api.files import InputFile
+from corral.api.input_schema import schema_findings
 from corral.api.limits import Limits
 from corral.api.metadata import ObjectMeta
 from corral.api.model import (
@@ -59,8 +60,8 @@ class FunctionRun(ApiModel):
 class CommandRun(ApiModel):
     """A program, in the sandbox's image or in one of its own."""
 
-    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], *NOT_EMPTY, Field(max_length=256)] = (
-        Field(description="Program and arguments, no shell. $(arguments.NAME) is an argument of the call.")
+    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], *NOT_EMPTY, Field(max_length=256)] = Field(
+        description="Program and arguments, no shell. $(arguments.NAME) is an argument of the call."
     )
     stdin: Annotated[str, text_up_to(65536)] | None = Field(
         None, description="Text for standard input; may hold $(arguments.NAME)."
@@ -189,11 +190,11 @@ class ToolSpec(ApiModel):
     def _check(self, info: ValidationInfo) -> Self:
         if info.context is not None and info.context.get(TRUSTED):
             return self
-        findings = [*_schema_findings(self.input_schema, ("inputSchema",))]
+        findings = [*schema_findings(self.input_schema, ("inputSchema",))]
         if self.input_schema.get("type") != "object":
             findings.append(Finding(("inputSchema", "type"), 'the type of arguments is always "object"'))
         if self.output_schema is not None:
-            findings += _schema_findings(self.output_schema, ("outputSchema",))
+            findings += schema_findings(self.output_schema, ("outputSchema",))
         refuse([*findings, *self._unknown_arguments()])
         return self
 
@@ -213,20 +214,6 @@ class ToolSpec(ApiModel):
                         yield Finding(("run", "command", field, *location), message)
             except ReferenceProblem as problem:
                 yield Finding(("run", "command", field, *problem.location), problem.message)
-
-
-def _schema_findings(schema: dict[str, Any], location: Location) -> list[Finding]:
-    # jsonschema costs 30 ms to import, and who only runs a built-in tool by name need not pay it here.
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    dialect = schema.get("$schema", Draft202012Validator.META_SCHEMA["$id"])
-    if dialect != Draft202012Validator.META_SCHEMA["$id"]:
-        return [Finding((*location, "$schema"), "only JSON Schema Draft 2020-12 is understood")]
-    error = best_match(Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema))
-    if error is None:
-        return []
-    return [Finding((*location, *error.absolute_path), f"no valid JSON Schema: {error.message[:200]}")]
 
 
 class ToolMeta(ObjectMeta):

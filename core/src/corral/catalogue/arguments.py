@@ -63,11 +63,16 @@ def validate_arguments(
     if finding is not None:
         path = format_path((*prefix, *finding.location))
         return [Problem(path, finding.message, remedy=finding.remedy)]
+    from referencing.exceptions import Unresolvable
+
     validator = _validator(json.dumps(tool.spec.input_schema))
     try:
         errors = list(islice(validator.iter_errors(with_defaults(tool, arguments)), MAX_PROBLEMS))
     except RecursionError:
         return [Problem(format_path(prefix), f"the input schema of {tool.name} refers to itself without end")]
+    except (Unresolvable, re.error) as error:
+        # Such a schema is refused when the tool is made; this one was not checked.
+        return [Problem(format_path(prefix), f"the input schema of {tool.name} cannot be used: {error}")]
     problems = [problem for error in errors for problem in _problems(error, prefix)]
     return sorted(problems, key=lambda problem: problem.path)[:MAX_PROBLEMS]
 

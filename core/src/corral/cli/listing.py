@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from corral.api import DEFAULT_LIMITS, InputFile, Limits, Tool, ToolExample
+from corral.api import DEFAULT_LIMITS, InputFile, Limits, Reason, Tool, ToolExample
 from corral.cli.arguments import format_argument, shell_quote, types_of
 from corral.cli.documents import document, kubernetes_list
 from corral.cli.formats import Format
@@ -77,12 +77,13 @@ def _file_word(file: InputFile) -> str:
     else:
         # As a format of printf, so that it stays on the line.
         text = file.content.replace("\\", "\\\\").replace("%", "%%").replace("\n", "\\n").replace("\t", "\\t")
-        made = f"printf {shlex.quote(text)}"
+        made = f"printf -- {shlex.quote(text)}"
     return f"<({made})={shlex.quote(file.path)}"
 
 
 def _example(tool: Tool, example: ToolExample) -> Iterator[str]:
-    yield f"# {example.description or example.name}"
+    ending = "" if example.reason is Reason.COMPLETED else f" (ends with {example.reason})"
+    yield f"# {example.description or example.name}{ending}"
     yield example_command(tool, example)
 
 

@@ -126,7 +126,7 @@ class Review:
 
 
 def review(manifests: Manifests, catalogue: Catalogue) -> Review:
-    """Hold the arguments of tasks and steps against their tools, as far as that is possible before they run."""
+    """Hold the arguments of tasks and steps against their tools, as far as that can be before they run."""
     problems: list[Problem] = []
     unknown: list[Problem] = []
     for item in manifests.loaded:

@@ -17,8 +17,8 @@ class OutputRefusedError(Exception):
 def write_below(directory: Path, path: str, data: bytes) -> Path:
     """Write a file below a directory of the user's, and return where.
 
-    Every directory on the way is opened without following symbolic links; what is missing is made. The file takes
-    its place in one step: a symbolic link that has its name is replaced, never followed.
+    Every directory on the way is opened without following symbolic links; what is missing is made. The file
+    takes its place in one step: a symbolic link that has its name is replaced, never followed.
 
     Args:
         directory: chosen by the user; made if it is missing.
@@ -26,7 +26,8 @@ def write_below(directory: Path, path: str, data: bytes) -> Path:
         data: the content.
 
     Raises:
-        OutputRefusedError: the path is absolute, leads out, or goes through a symbolic link; or the system refused.
+        OutputRefusedError: the path is absolute, leads out, or goes through a symbolic link; or the system
+            refused.
     """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or "\0" in path or not parts:

@@ -1,4 +1,7 @@
-"""What to run: from the options of ``corral run`` to tasks, with everything refused that can be before anything runs."""
+"""What to run: from the options of ``corral run`` to tasks.
+
+Whatever can be known to be wrong before anything runs is refused here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

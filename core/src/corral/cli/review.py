@@ -9,7 +9,7 @@ from corral.cli.documents import document
 from corral.cli.exits import BadInputError, Exit
 from corral.cli.formats import Format
 from corral.cli.intake import StandardInput
-from corral.cli.manifests import Manifests, build_catalogue, read_manifests, review
+from corral.cli.manifests import Manifests, Review, build_catalogue, read_manifests, review
 from corral.cli.terminal import Terminal
 
 
@@ -22,10 +22,7 @@ def validate_manifests(
         BadInputError: there are problems, and they are to be told to a person.
     """
     try:
-        manifests = read_manifests(sources, StandardInput())
-        found = review(manifests, build_catalogue(tools, manifests))
-        if found.problems:
-            raise BadInputError(found.problems)
+        manifests, found = _read(sources, tools)
     except BadInputError as error:
         if style is Format.TABLE:
             raise
@@ -39,6 +36,14 @@ def validate_manifests(
         terminal.note(str(problem))
     terminal.out.line(_told(manifests))
     return Exit.SUCCEEDED
+
+
+def _read(sources: Sequence[str], tools: Sequence[str]) -> tuple[Manifests, Review]:
+    manifests = read_manifests(sources, StandardInput())
+    found = review(manifests, build_catalogue(tools, manifests))
+    if found.problems:
+        raise BadInputError(found.problems)
+    return manifests, found
 
 
 def _told(manifests: Manifests) -> str:

@@ -13,7 +13,15 @@ from corral.cli.live import LiveOutput
 from corral.cli.outputs import OutputRefusedError, write_below
 from corral.cli.progress import Bar, Lines, Quiet
 from corral.cli.request import Request
-from corral.cli.summary import explain, is_printed, print_explanation, print_steps, print_tasks, result_text
+from corral.cli.summary import (
+    explain,
+    is_printed,
+    print_explanation,
+    print_steps,
+    print_tasks,
+    result_text,
+    size_text,
+)
 from corral.cli.terminal import Terminal
 from corral.cli.visible import visible
 

@@ -23,7 +23,8 @@ class Stream:
 
         Args:
             stream: where to write.
-            colour: whether to colour; by default on a terminal that can, and not with ``NO_COLOR`` (no-color.org).
+            colour: whether to colour; by default on a terminal that can, and not with ``NO_COLOR``
+                (no-color.org).
             width: in characters; by default the terminal's.
         """
         self.is_terminal = stream.isatty()

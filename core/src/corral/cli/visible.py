@@ -3,8 +3,8 @@
 import re
 from codecs import getincrementaldecoder
 
-# What a terminal obeys: the C0 and C1 controls (ECMA-48) but newline and tab, and DEL. Also the characters that
-# reorder what follows (Unicode TR 9; "Trojan Source", CVE-2021-42574): with them a line shows other than it is.
+# What a terminal obeys: the C0 and C1 controls (ECMA-48) but newline and tab, and DEL. Also the characters
+# that reorder what follows (Unicode TR 9; "Trojan Source", CVE-2021-42574): a line then deceives.
 _REORDERING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _VISIBLE = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},

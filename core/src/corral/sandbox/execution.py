@@ -5,7 +5,7 @@ import hashlib
 import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from corral.api import (
@@ -33,6 +33,8 @@ from corral.sandbox.port import ExecutionRequest, Sandbox
 _STUCK_AFTER_SECONDS = 5.0
 #: Larger files are handed to the caller but not put into a status, whose place may be etcd.
 STATUS_FILE_BYTES = 16 * 1024
+#: As large as the runner lets a structured result be; longer output is only output.
+_TEXT_RESULT_CHARACTERS = 256 * 1024
 
 OnFrame = Callable[[Frame], None]
 
@@ -137,7 +139,7 @@ async def execute(
                 on_frame(frame)
             result = record.take(frame)
             if result is not None:
-                return record.status(result)
+                return record.status(_with_text_result(request, record, result))
     except TimeoutError:
         sandbox.kill()
         message = "the deadline passed and the runner did not end the tool; the sandbox was killed from outside"
@@ -151,6 +153,14 @@ async def execute(
         return record.refused(
             Reason.SANDBOX_FAILED, str(error), ExecutionError(type=type(error).__name__, message=str(error))
         )
+
+
+def _with_text_result(request: ExecutionRequest, record: Record, result: ExecutionResult) -> ExecutionResult:
+    """A command whose result is text has its standard output as its result; the runner need not send it twice."""
+    if not result.succeeded or request.run.get("resultFormat") != "text":
+        return result
+    text = "".join(record.stdout)
+    return replace(result, result=text) if len(text) <= _TEXT_RESULT_CHARACTERS else result
 
 
 async def _next(frames: AsyncIterator[Frame], deadline: float) -> Frame:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO
 
 from corral.sandbox.bubblewrap import Installation, Launch, command
@@ -60,14 +61,9 @@ class Cell:
         await self.made
         if self.pidfd is None:
             return
-        loop = asyncio.get_running_loop()
-        dead = loop.create_future()
-        loop.add_reader(self.pidfd, lambda: dead.done() or dead.set_result(None))
         try:
-            await dead
+            await _dead(self.pidfd)
         finally:
-            loop.remove_reader(self.pidfd)
-            os.close(self.pidfd)
             self.pidfd = None
 
 
@@ -89,7 +85,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             ours.setblocking(False)
-            inherited = Launch(**{**_fields(launch), "descriptor": theirs.fileno()})
+            inherited = replace(launch, descriptor=theirs.fileno())
             # Popen's own thread must live as long as the sandbox: --die-with-parent follows the thread that
             # forked (PR_SET_PDEATHSIG in prctl(2)). The event loop's does.
             # A session of its own: Ctrl-C in a terminal is for us, who then cancel the task in good order.
@@ -172,7 +168,9 @@ class Nursery:
             self._control.close()
             # bubblewrap's death takes its pid namespace, and with it everything below, with it.
             self._process.kill()
-            await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+            # Not in an executor: when the interpreter shuts down there are no threads to be had.
+            await _dead(os.pidfd_open(self._process.pid))
+            self._process.wait()
         self._control.close()
         if self._process.stderr is not None:
             self._process.stderr.close()
@@ -182,8 +180,21 @@ class Nursery:
         self._cells.clear()
 
 
-def _fields(launch: Launch) -> dict[str, object]:
-    return {name: getattr(launch, name) for name in Launch.__dataclass_fields__}
+async def _dead(pidfd: int) -> None:
+    """Wait until the process is dead, and close the descriptor."""
+    loop = asyncio.get_running_loop()
+    dead: asyncio.Future[None] = loop.create_future()
+
+    def tell() -> None:
+        if not dead.done():
+            dead.set_result(None)
+
+    loop.add_reader(pidfd, tell)
+    try:
+        await dead
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 def _read_rest(stream: IO[bytes] | None) -> str:
