@@ -2,7 +2,8 @@
 
 ``corral_runner nursery SETTINGS``: the inherited descriptor is the control socket; see ``nursery``.
 ``corral_runner serve SETTINGS``: the inherited descriptor is a connection, or a listening socket if the environment has
-``CORRAL_START_TOKEN`` and ``CORRAL_READ_TOKEN``.
+``CORRAL_START_TOKEN_SHA256`` and ``CORRAL_READ_TOKEN_SHA256``, in hexadecimal: the tool is a fork of this process
+and finds in its memory what this process was started with, so that may not be the tokens themselves.
 
 SETTINGS is a JSON object; see ``settings``.
 """
@@ -12,6 +13,7 @@ import os
 import sys
 
 from corral_runner import tool
+from corral_runner.connection import Tokens
 from corral_runner.jsonlines import decode
 from corral_runner.nursery import Nursery, share_memory_with_forks
 from corral_runner.server import Server, detach_standard_streams
@@ -22,8 +24,7 @@ def main() -> None:
     mode, text = sys.argv[1:3]
     settings = Settings(decode(text.encode()))
     socket = _socket.socket(fileno=settings.descriptor)
-    # A tool must never find the tokens in the environment it is forked with.
-    tokens = os.environ.pop("CORRAL_START_TOKEN", None), os.environ.pop("CORRAL_READ_TOKEN", None)
+    start, read = (os.environ.get(f"CORRAL_{kind}_TOKEN_SHA256") for kind in ("START", "READ"))
     detach_standard_streams()
     tool.prepare()
     if mode == "nursery":
@@ -33,8 +34,8 @@ def main() -> None:
         __import__(name)
     share_memory_with_forks()
     server = Server(settings, os.getcwd())
-    if tokens[0] is not None and tokens[1] is not None:
-        server.listen(socket, tokens[0], tokens[1])
+    if start is not None and read is not None:
+        server.listen(socket, Tokens(start, read))
     else:
         server.adopt(socket)
     server.serve()

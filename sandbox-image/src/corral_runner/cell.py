@@ -1,7 +1,6 @@
 """A cell: a fresh set of namespaces and file systems for one owner, made in 2 ms by forking the nursery."""
 
 import os
-import sys
 
 from corral_runner import kernel
 
@@ -27,6 +26,12 @@ _PLACES = {"workspace": WORKSPACE, "tmp": "/tmp", "shm": "/dev/shm"}  # noqa: S1
 
 #: Inodes cost kernel memory that no size option counts: about a kilobyte each.
 INODES = 16384
+#: Until the execution arrives, whose limit ``resize`` sets, nobody but its owner writes.
+_FIRST_SIZE = "64g"
+_TERMINALS = 16
+#: What the kernel gives out once for all sandboxes of a user, unless a user namespace sets a ceiling of its own
+#: (namespaces(7), /proc/sys/user). A watch keeps an inode in memory; events that nobody reads are kept too.
+_CEILINGS = {"max_inotify_instances": 16, "max_inotify_watches": 4096, "max_user_namespaces": 0}
 
 
 class CellError(Exception):
@@ -34,7 +39,7 @@ class CellError(Exception):
 
 
 def fork_cell(settings: "Settings") -> "tuple[int, int]":
-    """Fork a process that is pid 1 of its own namespaces, with the file systems of a cell.
+    """Fork a process that is pid 1 of its own namespaces; it must then ``furnish`` them.
 
     Returns:
         (0, -1) in the cell. In the caller, the cell's process id in the caller's namespace and a pidfd of it.
@@ -42,46 +47,52 @@ def fork_cell(settings: "Settings") -> "tuple[int, int]":
     Raises:
         CellError: in the caller, when the namespaces could not be made.
     """
-    apart = settings.holds("namespaces")
-    # In a new user namespace this process has no name of its own until the maps are written.
-    uid, gid = os.getuid(), os.getgid()
     try:
-        pid, pidfd = kernel.fork_into_namespaces(_NAMESPACES if apart else 0)
+        return kernel.fork_into_namespaces(_NAMESPACES if settings.holds("namespaces") else 0)
     except OSError as error:
         raise CellError(f"a cell's namespaces could not be made: {error.strerror}") from error
-    if pid == 0 and apart:
-        try:
-            # An unprivileged process may map its own group only after giving up setgroups (user_namespaces(7)).
-            _write("/proc/self/setgroups", "deny")
-            _write("/proc/self/uid_map", f"{uid} {uid} 1")
-            _write("/proc/self/gid_map", f"{gid} {gid} 1")
-            _furnish(settings)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(70)  # EX_SOFTWARE
-    return pid, pidfd
 
 
-def _furnish(settings: "Settings") -> None:
+def furnish(settings: "Settings", uid: int, gid: int) -> None:
+    """Give this new cell its user and its file systems.
+
+    Args:
+        settings: told what the cell now has of its own.
+        uid: of the process that forked it; in its new user namespace it has no name of its own yet.
+        gid: the same.
+
+    Raises:
+        OSError: the kernel refused; the cell is of no use.
+    """
+    # An unprivileged process may map its own group only after giving up setgroups (user_namespaces(7)).
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{uid} {uid} 1")
+    _write("/proc/self/gid_map", f"{gid} {gid} 1")
     private = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", _SCRATCH, "tmpfs", private, f"size=64m,nr_inodes={INODES},mode=0755")
-    for name, place in _PLACES.items():
-        if place == WORKSPACE and settings.bound_workspace:
-            continue
+    kernel.mount("tmpfs", _SCRATCH, "tmpfs", private, f"size={_FIRST_SIZE},nr_inodes={INODES},mode=0755")
+    places = {name: place for name, place in _PLACES.items() if not (place == WORKSPACE and settings.bound_workspace)}
+    for name, place in places.items():
         directory = f"{_SCRATCH}/{name}"
         os.mkdir(directory, 0o700)
         kernel.mount(directory, place, None, kernel.MS_BIND)
     kernel.call("umount2", _SCRATCH.encode(), kernel.MNT_DETACH)
     kernel.mount("proc", "/proc", "proc", private | kernel.MS_NOEXEC)
+    # bubblewrap's is shared by all cells: one could read another's terminals there.
+    options = f"newinstance,ptmxmode=0666,mode=0620,max={_TERMINALS}"
+    kernel.mount("devpts", "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, options)
     kernel.call("sethostname", b"sandbox", 7)
+    if settings.holds("ceilings"):
+        for name, most in _CEILINGS.items():
+            _write(f"/proc/sys/user/{name}", str(most))
+    settings.private_users = settings.resizable = True
+    settings.file_systems = list(places.values())
 
 
 def resize(disk_bytes: int) -> None:
     """Give the cell's file system its final size. The limit is known only when the execution arrives."""
-    kernel.mount(
-        "none", _PLACES["tmp"], None, kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV, f"size={disk_bytes}"
-    )
+    flags = kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("none", _PLACES["tmp"], None, flags, f"size={disk_bytes}")
 
 
 def _write(path: str, text: str) -> None:

@@ -2,9 +2,9 @@
 
 import errno
 import fcntl
-import os
 import struct
 
+from corral_runner.procfs import PAGE_BYTES
 from corral_runner.syscalls import NAMES
 
 TYPE_CHECKING = False
@@ -78,9 +78,6 @@ class Denials:
             {"syscall": name, "detail": detail, "count": count} for (name, detail), count in self.counts.items()
         ]
 
-    def close(self) -> None:
-        os.close(self.descriptor)
-
     def _remember(self, name: str, arguments: "list[int]") -> None:
         detail = ""
         if name.startswith("socket"):
@@ -118,6 +115,6 @@ def _data_bytes(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             # proc_pid_statm(5): the sixth number is data and stack, in pages
-            return int(file.read().split()[5]) * 4096
+            return int(file.read().split()[5]) * PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return 0

@@ -27,7 +27,7 @@ _RULE_PATH_BENEATH = 1
 _SCOPES = 0b11  # ABI 6: abstract Unix sockets, signals
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt", "/nix", "/gnu")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts")
+_DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/pts")
 
 
 _system: "list[str]" = []
@@ -49,26 +49,28 @@ def abi() -> int:
 
 
 def restrict(
-    version: int, *, read: "Iterable[str]", write: "Iterable[str]", execute: bool, signals_out: bool = False
+    version: int, *, read: "Iterable[str | int]", write: "Iterable[str | int]", execute: bool
 ) -> None:
     """Restrict this thread and all it will start. Needs ``no_new_privs``.
 
     Args:
         version: of ``abi()``, at least 1.
-        read: paths that may be read, beside the system's. Missing ones are passed over.
-        write: paths that may be read and written.
+        read: what may be read, beside the system's: paths, of which missing ones are passed over, or descriptors.
+        write: what may be read and written, in the same form.
         execute: whether files below the readable paths may be executed.
-        signals_out: let signals leave the sandboxed processes (a weaker setting).
     """
     handled = _ALL_BY_ABI[min(version, 4)] | (_IOCTL_DEVICE if version >= 5 else 0)
-    attributes = struct.pack("QQQ", handled, 0, 0 if version < 6 or signals_out else _SCOPES)
-    ruleset = kernel.call("landlock_create_ruleset", attributes, 24 if version >= 6 else 16 if version >= 4 else 8, 0)
+    attributes = struct.pack("QQQ", handled, 0, _SCOPES if version >= 6 else 0)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    ruleset = kernel.call("landlock_create_ruleset", attributes, size, 0)
     try:
         run = _EXECUTE if execute else 0
         for path in (*system_paths(), *read):
             _allow(ruleset, path, (_READ | run) & handled)
         _allow(ruleset, "/proc", _READ)
         _allow(ruleset, "/dev", _READ_DIR)
+        # Memory mapped shared from it, which writing it would allow, is in no process's accounts.
+        _allow(ruleset, "/dev/zero", _READ & handled)
         for path in _DEVICES:
             _allow(ruleset, path, (_READ | _WRITE_FILE | _IOCTL_DEVICE) & handled)
         everything = handled if execute else handled & ~_EXECUTE
@@ -79,14 +81,21 @@ def restrict(
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def _allow(ruleset: int, place: "str | int", rights: int) -> None:
+    if isinstance(place, int):
+        _add_rule(ruleset, place, rights)
+        return
     try:
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            rights &= _FILE_RIGHTS
-        kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0)
+        _add_rule(ruleset, descriptor, rights)
     finally:
         os.close(descriptor)
+
+
+def _add_rule(ruleset: int, descriptor: int, rights: int) -> None:
+    if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        rights &= _FILE_RIGHTS
+    kernel.call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, struct.pack("=Qi", rights, descriptor), 0)

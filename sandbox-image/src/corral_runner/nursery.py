@@ -34,6 +34,7 @@ class Nursery:
         self._control = control
         self._poll = select.poll()
         self._cells: dict[int, int] = {}
+
     def run(self) -> None:
         self._poll.register(self._control.fileno(), select.POLLIN)
         ahead = self._settings.preload[::-1]
@@ -62,6 +63,7 @@ class Nursery:
             return False
         request = decode(data)
         descriptor = int.from_bytes(rights[0][2][:4], sys.byteorder)
+        uid, gid = os.getuid(), os.getgid()
         try:
             pid, pidfd = cell.fork_cell(self._settings)
         except cell.CellError as error:
@@ -69,7 +71,7 @@ class Nursery:
             self._control.send(encode({"cell": request["cell"], "error": str(error)}))
             return True
         if pid == 0:
-            self._be_cell(descriptor)
+            self._be_cell(_socket.socket(fileno=descriptor), uid, gid)
         os.close(descriptor)
         self._cells[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
@@ -77,13 +79,19 @@ class Nursery:
         self._control.sendmsg([encode({"cell": request["cell"]})], passed)
         return True
 
-    def _be_cell(self, descriptor: int) -> None:
+    def _be_cell(self, connection: "_socket.socket", uid: int, gid: int) -> None:
         status = 70  # EX_SOFTWARE
         try:
             self._control.close()
             for pidfd in self._cells:
                 os.close(pidfd)
-            connection = _socket.socket(fileno=descriptor)
+            if self._settings.holds("namespaces"):
+                try:
+                    cell.furnish(self._settings, uid, gid)
+                except OSError as error:
+                    message = f"a cell could not be furnished: {error}"
+                    connection.sendall(encode({"type": "error", "code": "SandboxFailed", "message": message}))
+                    return
             server = Server(self._settings)
             server.adopt(connection)
             server.serve()

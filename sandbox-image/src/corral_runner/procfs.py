@@ -3,21 +3,30 @@
 import os
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: net.core.wmem_default; a tool may not set it.
+_SOCKET_BUFFER_BYTES = 212992
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 
 class Sample:
     """One look at every process of the sandbox but the runner."""
 
-    __slots__ = ("cpu_seconds", "pids", "resident_bytes", "tasks")
+    __slots__ = ("cpu_seconds", "mapped_bytes", "pids", "resident_bytes", "tasks")
 
     def __init__(self) -> None:
-        self.pids: list[int] = []
-        #: Processes and threads.
+        #: Those that live; with what each has resident.
+        self.pids: dict[int, int] = {}
+        #: Processes and threads, with those that have ended and were not waited for.
         self.tasks = 0
         #: Sum over processes; pages that two share count twice.
         self.resident_bytes = 0
-        #: Of living processes and the children they have waited for.
+        #: Sum over processes of the address space, touched or not.
+        self.mapped_bytes = 0
+        #: Of these processes and the children they have waited for.
         self.cpu_seconds = 0.0
 
 
@@ -44,33 +53,64 @@ def sample(own_pid: int, only_session: "int | None" = None) -> Sample:
         fields = text[text.rfind(b")") + 2 :].split()
         if only_session is not None and int(fields[3]) != only_session:
             continue
+        found.tasks += int(fields[17])
+        found.cpu_seconds += sum(int(field) for field in fields[11:15]) / _TICKS_PER_SECOND
         if fields[0] in {b"Z", b"X"}:
             continue
-        found.pids.append(int(name))
-        found.tasks += int(fields[17])
-        found.resident_bytes += int(fields[21]) * _PAGE_BYTES
-        found.cpu_seconds += sum(int(field) for field in fields[11:15]) / _TICKS_PER_SECOND
+        resident = int(fields[21]) * PAGE_BYTES
+        found.pids[int(name)] = resident
+        found.resident_bytes += resident
+        found.mapped_bytes += int(fields[20])
     return found
 
 
-def proportional_bytes(pids: "list[int]") -> int:
-    """Memory of the processes with every shared page counted once in all, without clean file pages.
-
-    Costs the kernel a walk of every page table, so it is asked only when the cheap sum is over the limit.
-    """
+def hidden_bytes(pids: "Iterable[int]") -> int:
+    """Memory that a process takes and its resident set does not show: page tables, and what was swapped out."""
     total = 0
     for pid in pids:
         try:
+            with open(f"/proc/{pid}/status", "rb") as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith((b"VmPTE", b"VmSwap")))
+        except OSError:
+            continue
+    return 1024 * total
+
+
+def proportional_bytes(pids: "Mapping[int, int]") -> int:
+    """Memory of the processes with every shared page counted once in all, without clean file pages.
+
+    Costs the kernel a walk of every page table, so it is asked only when the cheap sum is over the limit.
+
+    Args:
+        pids: with what each has resident, which counts for those that do not let the runner look.
+    """
+    total = hidden_bytes(pids)
+    for pid, resident in pids.items():
+        try:
             with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-                values = dict(line.split()[:2] for line in file if line.startswith((b"Pss", b"Swap")))
+                values = dict(line.split()[:2] for line in file if line.startswith(b"Pss"))
+        except PermissionError:
+            total += resident
+            continue
         except OSError:
             continue
         if b"Pss_Anon:" in values:  # Linux 5.4
-            kilobytes = int(values[b"Pss_Anon:"]) + int(values[b"Pss_Shmem:"])
+            total += 1024 * (int(values[b"Pss_Anon:"]) + int(values[b"Pss_Shmem:"]))
         else:
-            kilobytes = int(values.get(b"Pss:", 0))
-        total += 1024 * (kilobytes + int(values.get(b"SwapPss:", 0)))
+            total += 1024 * int(values.get(b"Pss:", 0))
     return total
+
+
+def socket_bytes() -> int:
+    """What the buffers of all sockets in this network namespace may hold at most.
+
+    No process's accounts show them. A socket that was closed with data on the way still counts.
+    """
+    try:
+        with open("/proc/net/sockstat", "rb") as file:
+            return int(file.readline().split()[2]) * _SOCKET_BUFFER_BYTES
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 class WriteMeter:

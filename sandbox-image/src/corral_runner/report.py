@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_BYTES = 65536
+#: More than a socket's buffer can hold, in case a process is left that writes on.
+_MOST_READS = 64
 #: Beside its value a result line has a few words of its own.
 _LINE_OVERHEAD_BYTES = 4096
 #: What a tool may say of itself; every other reason is found out, not told.
@@ -106,6 +108,12 @@ class Report:
             self._rest = b""
             self.too_large = True
         return len(data)
+
+    def drain(self) -> None:
+        """Take the rest, after every process that could send more is dead."""
+        for _ in range(_MOST_READS):
+            if not self.read():
+                break
 
     def take_progress(self, now: float) -> "dict[str, Any] | None":
         """Return progress that is due to be passed on, once."""

@@ -7,39 +7,28 @@ import time
 
 from corral_runner import kernel, landlock, procfs
 from corral_runner.cell import NAMESPACE_LAYERS, WORKSPACE
-from corral_runner.frames import FrameBuffer
-from corral_runner.jsonlines import MAX_LINE_BYTES, MalformedLine, decode, encode
+from corral_runner.connection import Connection, LineTooLong, Tokens, comes_from_inside
+from corral_runner.disk import Disk
+from corral_runner.execution import Execution, owner_of
+from corral_runner.frames import FrameBuffer, as_base64
+from corral_runner.jsonlines import MalformedLine, decode, encode
 from corral_runner.processes import Processes
 from corral_runner.supervisor import Supervisor
 from corral_runner.workspace import Refused, Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from corral_runner.settings import Settings
 
 PROTOCOL = 1
 VERSION = "0.1.0"
-#: Sent at most this much to one reader before the loop looks at the others.
-_BURST_LINES = 64
-
-
-class Connection:
-    """One peer: what it may do, what it has sent, which frame it gets next."""
-
-    __slots__ = ("cursor", "incoming", "may_read", "may_start", "outgoing", "socket")
-
-    def __init__(self, socket: "_socket.socket", *, may_start: bool, may_read: bool) -> None:
-        socket.setblocking(False)
-        self.socket = socket
-        self.may_start = may_start
-        self.may_read = may_read
-        self.incoming = b""
-        self.outgoing = b""
-        #: Sequence number of the next frame to send, None until the peer follows.
-        self.cursor: int | None = None
+#: Peers at once on a listening socket. One that has not said who it is makes room for a new one.
+_MOST_CONNECTIONS = 64
+#: Of a message that repeats what a peer sent.
+_MESSAGE_CHARACTERS = 1000
 
 
 class Server:
@@ -51,7 +40,7 @@ class Server:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._connections: dict[int, Connection] = {}
         self._listener: _socket.socket | None = None
-        self._tokens: dict[str, tuple[bool, bool]] = {}
+        self._tokens: Tokens | None = None
         self._released = False
         self._owner: tuple[str, int] | None = None
         self._executions: set[str] = set()
@@ -60,14 +49,18 @@ class Server:
         self._written = procfs.WriteMeter()
         self._workspace = Workspace(workspace)
         self._frames = FrameBuffer()
-        self._frames.append("ready", runner=VERSION, protocol=PROTOCOL, isolation=self._isolation(), weakened=settings.weakened)
-        # Whoever shares the sandbox must not read or trace the runner, whatever its user.
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        isolation = self._isolation()
+        self._frames.append(
+            "ready", runner=VERSION, protocol=PROTOCOL, isolation=isolation, weakened=settings.weakened
+        )
+        if settings.holds("undumpable"):
+            # Whoever shares the sandbox must not read or trace the runner, whatever its user.
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
     def _isolation(self) -> "list[str]":
         settings = self._settings
         layers = [*settings.outer]
-        if settings.holds("namespaces"):
+        if settings.resizable:
             layers += [name for name in NAMESPACE_LAYERS if name not in layers]
         if settings.holds("rlimits"):
             layers.append("rlimits")
@@ -83,11 +76,11 @@ class Server:
         """Serve a connection whose other end may do everything, such as an inherited socket pair."""
         self._add(Connection(socket, may_start=True, may_read=True))
 
-    def listen(self, listener: "_socket.socket", start_token: str, read_token: str) -> None:
+    def listen(self, listener: "_socket.socket", tokens: Tokens) -> None:
         """Accept connections that say ``hello`` with one of the tokens."""
         listener.setblocking(False)
         self._listener = listener
-        self._tokens = {start_token: (True, True), read_token: (False, True)}
+        self._tokens = tokens
         self.watch(listener.fileno(), select.POLLIN, self._accept)
 
     def serve(self) -> None:
@@ -101,11 +94,12 @@ class Server:
                 if handler is not None:
                     handler()
             if self._current is not None:
-                self._current.tick() if not self._current.finished else None
+                if not self._current.finished:
+                    self._current.tick()
                 if self._current.finished:
                     self._current = None
             for connection in list(self._connections.values()):
-                self._flush(connection)
+                self._serve_one(connection)
         if self._current is not None:
             self._processes.signal(9)
 
@@ -122,76 +116,70 @@ class Server:
     def _accept(self) -> None:
         assert self._listener is not None
         try:
-            descriptor, _address = self._listener._accept()  # noqa: SLF001 - the C socket's accept
-        except BlockingIOError:
+            descriptor, _address = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - C API
+        except OSError:  # taken back by the peer, or no descriptor is free
             return
-        self._add(Connection(_socket.socket(fileno=descriptor), may_start=False, may_read=False))
+        socket = _socket.socket(fileno=descriptor)
+        if comes_from_inside(socket):
+            socket.close()
+            return
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            unknown = next((found for found in self._connections.values() if not found.may_read), None)
+            if unknown is None:
+                socket.close()
+                return
+            self._drop(unknown)
+        self._add(Connection(socket, may_start=False, may_read=False))
 
     def _add(self, connection: Connection) -> None:
         descriptor = connection.socket.fileno()
         self._connections[descriptor] = connection
-        self.watch(descriptor, select.POLLIN, lambda: self._receive(connection))
+        self.watch(descriptor, select.POLLIN, connection.receive)
 
     def _drop(self, connection: Connection) -> None:
         descriptor = connection.socket.fileno()
         if self._connections.pop(descriptor, None) is not None:
             self.unwatch(descriptor)
-            connection.socket.close()
+            connection.close()
 
-    def _receive(self, connection: Connection) -> None:
+    def _serve_one(self, connection: Connection) -> None:
+        """Act on the requests that have come, and send what is to be sent."""
+        too_long = False
         try:
-            data = connection.socket.recv(262144)
-        except BlockingIOError:
-            # Woken to send: the loop flushes after the handlers.
-            return
+            for line in iter(connection.next_line, None):
+                self._act(connection, line)
+        except LineTooLong as error:
+            self._refuse(connection, "LineTooLong", str(error))
+            too_long = True
+        try:
+            more = connection.send(self._frames.lines)
         except OSError:
-            data = b""
-        if not data:
+            connection.ended = True
+            more = False
+        if connection.ended or too_long:
             self._drop(connection)
             return
-        connection.incoming += data
-        *lines, connection.incoming = connection.incoming.split(b"\n")
-        if len(connection.incoming) > MAX_LINE_BYTES:
-            self._refuse(connection, "LineTooLong", f"no line may be longer than {MAX_LINE_BYTES} bytes")
-            self._drop(connection)
-            return
-        for line in lines:
-            try:
-                request = decode(line)
-                operation = request["op"]
-            except (MalformedLine, TypeError, KeyError) as error:
-                self._refuse(connection, "MalformedRequest", f"not a request: {error}")
-                continue
-            try:
-                self._request(connection, operation, request)
-            except Refused as error:
-                self._refuse(connection, "PathRefused", str(error))
-            except (KeyError, TypeError, ValueError) as error:
-                self._refuse(connection, "MalformedRequest", f"{operation}: {type(error).__name__}: {error}")
-            except OSError as error:
-                self._refuse(connection, "SandboxFailed", f"{operation}: {error}")
+        events = (select.POLLIN if connection.listens else 0) | (select.POLLOUT if more else 0)
+        self._poll.modify(connection.socket.fileno(), events)
 
-    def _flush(self, connection: Connection) -> None:
-        lines = self._frames.lines
-        while connection.outgoing or (connection.cursor is not None and connection.cursor < len(lines)):
-            if not connection.outgoing and connection.cursor is not None:
-                end = connection.cursor + _BURST_LINES
-                connection.outgoing = b"".join(lines[connection.cursor : end])
-                connection.cursor = min(end, len(lines))
-            try:
-                sent = connection.socket.send(connection.outgoing)
-            except BlockingIOError:
-                self._poll.modify(connection.socket.fileno(), select.POLLIN | select.POLLOUT)
-                return
-            except OSError:
-                self._drop(connection)
-                return
-            connection.outgoing = connection.outgoing[sent:]
-        if connection.socket.fileno() in self._connections:
-            self._poll.modify(connection.socket.fileno(), select.POLLIN)
+    def _act(self, connection: Connection, line: bytes) -> None:
+        operation = "a line"
+        try:
+            request = decode(line)
+            if not isinstance(request, dict) or not isinstance(request.get("op"), str):
+                raise MalformedLine("no JSON object with an op")
+            operation = request["op"][:50]
+            self._request(connection, request["op"], request)
+        except Refused as error:
+            self._refuse(connection, "PathRefused", str(error))
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+            self._refuse(connection, "MalformedRequest", f"{operation}: {error or type(error).__name__}")
+        except OSError as error:
+            full = error.errno in {28, 122}  # ENOSPC, EDQUOT
+            self._refuse(connection, "DiskLimit" if full else "SandboxFailed", f"{operation}: {error}")
 
     def _refuse(self, connection: Connection, code: str, message: str) -> None:
-        connection.outgoing += encode({"type": "error", "code": code, "message": message})
+        connection.answer({"type": "error", "code": code, "message": message[:_MESSAGE_CHARACTERS]})
 
     # --- requests ---
 
@@ -209,8 +197,10 @@ class Server:
         elif operation == "cancel":
             if self._current is not None:
                 self._current.cancel()
+        elif operation in {"put", "get"} and self._current is not None:
+            self._refuse(connection, "Busy", "files are put and read while no tool runs")
         elif operation == "put":
-            self._put(connection, request)
+            self._put(request)
         elif operation == "get":
             self._get(connection, str(request["path"]))
         elif operation == "release":
@@ -219,22 +209,19 @@ class Server:
             self._refuse(connection, "UnknownOperation", f"no operation {operation!r}")
 
     def _hello(self, connection: Connection, token: str) -> None:
-        import hmac
-
-        for known, (may_start, may_read) in self._tokens.items():
-            if hmac.compare_digest(known.encode(), token.encode()):
-                connection.may_start, connection.may_read = may_start, may_read
-                return
-        self._refuse(connection, "Unauthenticated", "no such token")
+        rights = None if self._tokens is None else self._tokens.rights(token)
+        if rights is None:
+            self._refuse(connection, "Unauthenticated", "no such token")
+        else:
+            connection.may_start, connection.may_read = rights
 
     def _start(self, connection: Connection, request: "dict[str, Any]") -> None:
-        owner = (str(request["owner"]["uid"]), int(request["owner"]["attempt"]))
-        execution = request["execution"]
-        ident = str(execution["id"])
+        owner = owner_of(request)
+        execution = Execution(request.get("execution"))
         if self._owner is not None and owner != self._owner:
             self._refuse(connection, "OwnedByAnother", "this sandbox serves another task or attempt")
             return
-        if ident in self._executions:
+        if execution.id in self._executions:
             return  # a re-attach: the frames of the first start are the answer
         if self._current is not None:
             self._refuse(connection, "Busy", "an execution is running; a sandbox runs one at a time")
@@ -243,48 +230,51 @@ class Server:
         if unenforced:
             self._refuse(connection, "Unsupported", unenforced)
             return
-        self._owner = owner
-        self._executions.add(ident)
-        self._frames.execution = ident
+        disk = Disk(self._settings, self._workspace.path, execution.limits.disk_bytes)
         supervisor = Supervisor(
-            execution, self._settings, self._frames, self, self._workspace, self._processes, self._written
+            execution,
+            self._settings,
+            self._frames,
+            self,
+            self._workspace,
+            self._processes,
+            self._written,
+            disk,
         )
+        self._owner = owner
+        self._executions.add(execution.id)
+        self._frames.execution = execution.id
         supervisor.start(owner[1])
         self._current = supervisor
 
-    def _unenforced(self, execution: "dict[str, Any]") -> "str | None":
+    def _unenforced(self, execution: Execution) -> "str | None":
         """What the task asks that this kernel cannot enforce. Nothing runs with less than it asked for."""
         if not self._settings.holds("landlock") or landlock.abi():
             return None
-        permissions = execution.get("permissions", [])
-        if execution.get("allowedPaths", ["."]) != ["."]:
-            return "allowedPaths needs Landlock, which this kernel does not have (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"
-        if "write" not in permissions and "admin" not in permissions and self._settings.bound_workspace:
-            return "a bound workspace without the write permission needs Landlock, which this kernel does not have"
+        needs = "needs Landlock, which this kernel does not have (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"
+        if execution.allowed_paths != ["."]:
+            return f"allowedPaths {needs}"
+        if not execution.may("write") and self._settings.bound_workspace:
+            return f"a bound workspace without the write permission {needs}"
         return None
 
-    def _put(self, connection: Connection, request: "dict[str, Any]") -> None:
-        if self._current is not None:
-            self._refuse(connection, "Busy", "files are put before a start")
-            return
+    def _put(self, request: "dict[str, Any]") -> None:
         import binascii
 
         data = binascii.a2b_base64(request["data"])
-        self._workspace.put(
-            str(request["path"]), data, int(request.get("mode", 0o644)), append=bool(request.get("append"))
-        )
+        mode = int(request.get("mode", 0o644))
+        self._workspace.put(str(request["path"]), data, mode, append=bool(request.get("append")))
 
     def _get(self, connection: Connection, path: str) -> None:
-        if self._current is not None:
-            self._refuse(connection, "Busy", "files are read while no tool runs")
-            return
-        from corral_runner.frames import as_base64
-
         size, mode, chunks = self._workspace.read(path)
-        head: dict[str, Any] = {"type": "file", "path": path, "size": size, "mode": mode}
-        for data in chunks:
-            connection.outgoing += encode({**head, "data": as_base64(data)["base64"], "last": False})
-        connection.outgoing += encode({**head, "data": "", "last": True})
+        head = {"type": "file", "path": path, "size": size, "mode": mode}
+
+        def pieces() -> "Iterator[bytes]":
+            for data in chunks:
+                yield encode({**head, "data": as_base64(data)["base64"], "last": False})
+            yield encode({**head, "data": "", "last": True})
+
+        connection.answer_in_pieces(pieces())
 
 
 def detach_standard_streams() -> None:

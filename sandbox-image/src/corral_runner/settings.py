@@ -10,13 +10,33 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Every layer the runner itself can apply, in the order it applies them.
-LAYERS = ("namespaces", "rlimits", "sampling", "landlock", "seccomp")
+LAYERS = (
+    "namespaces",
+    "ceilings",
+    "undumpable",
+    "rlimits",
+    "sampling",
+    "capabilities",
+    "landlock",
+    "seccomp",
+)
 
 
 class Settings:
     """Read from the first argument of the runner's command line, a JSON object."""
 
-    __slots__ = ("bound_workspace", "descriptor", "off", "outer", "preload", "readable", "weakened")
+    __slots__ = (
+        "bound_workspace",
+        "descriptor",
+        "file_systems",
+        "off",
+        "outer",
+        "preload",
+        "private_users",
+        "readable",
+        "resizable",
+        "weakened",
+    )
 
     def __init__(self, values: "Mapping[str, Any]") -> None:
         #: Layers that are switched off.
@@ -31,6 +51,12 @@ class Settings:
         self.readable: list[str] = list(values.get("readable", ()))
         #: /workspace is a directory of the host, not a fresh file system of this sandbox.
         self.bound_workspace: bool = bool(values.get("boundWorkspace", False))
+        #: The user namespace is this sandbox's alone, so the kernel counts its processes alone.
+        self.private_users: bool = bool(values.get("privateUsers", False))
+        #: Directories on file systems that are this sandbox's alone and have a size. A cell makes its own.
+        self.file_systems: list[str] = list(values.get("fileSystems", ()))
+        #: The runner may change the size of these: those of a cell.
+        self.resizable = False
         #: Number of the inherited descriptor that leads to the owner.
         self.descriptor: int = int(values.get("descriptor", 3))
         unknown = self.off - set(LAYERS)

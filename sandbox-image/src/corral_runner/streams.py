@@ -25,20 +25,21 @@ _GATHER_LEAST_SECONDS, _GATHER_MOST_SECONDS, _GATHER_PART = 0.005, 0.25, 1 / 100
 class Output:
     """How much the streams of one execution have printed together, and may."""
 
-    __slots__ = ("limit_bytes", "total_bytes", "truncated")
+    __slots__ = ("kept_bytes", "limit_bytes", "printed_bytes", "truncated")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.total_bytes = 0
+        self.kept_bytes = self.printed_bytes = 0
         self.truncated = False
 
     def take(self, data: bytes) -> bytes:
         """Count what was printed; returns what of it is kept."""
-        room = self.limit_bytes - self.total_bytes
+        self.printed_bytes += len(data)
+        room = self.limit_bytes - self.kept_bytes
         if len(data) > room:
             self.truncated = True
-            data = data[: max(0, room)]
-        self.total_bytes += len(data)
+            data = data[:room]
+        self.kept_bytes += len(data)
         return data
 
 

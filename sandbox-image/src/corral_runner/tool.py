@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import _socket
 
+    from corral_runner.execution import Execution
     from corral_runner.limits import Limits
     from corral_runner.settings import Settings
 
@@ -27,26 +28,8 @@ _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 _PROGRESS_PER_SECOND = 20
 
 
-class Work:
-    """What to run and under which restrictions, read from a ``start`` request."""
-
-    __slots__ = ("allowed_paths", "arguments", "env", "limits", "network", "permissions", "run")
-
-    def __init__(self, execution: "dict[str, Any]", limits: "Limits") -> None:
-        self.run: dict[str, Any] = execution["run"]
-        self.arguments: dict[str, Any] = execution.get("arguments", {})
-        self.env: dict[str, str] = execution.get("env", {})
-        self.network: str = execution.get("network", "none")
-        self.allowed_paths: list[str] = execution.get("allowedPaths", ["."])
-        self.permissions: list[str] = execution.get("permissions", ["read"])
-        self.limits = limits
-
-    def may(self, permission: str) -> bool:
-        return permission in self.permissions or "admin" in self.permissions
-
-
 def become(
-    work: Work,
+    execution: "Execution",
     settings: "Settings",
     workspace: str,
     channel: "_socket.socket",
@@ -56,7 +39,7 @@ def become(
     """Turn this freshly forked process into the tool. Never returns.
 
     Args:
-        work: what to run.
+        execution: what to run.
         settings: of this sandbox.
         workspace: absolute path.
         channel: to the runner, for the report.
@@ -74,15 +57,17 @@ def become(
         kernel.close_from(4)
         os.set_inheritable(3, False)
         os.umask(0o022)
-        _environment(work, workspace, settings)
+        _environment(execution, workspace, settings)
         os.chdir(workspace)
-        listener = _restrict(work, settings, workspace)
-        report = Report()
+        listener = _restrict(execution, settings, workspace)
+        report = Reporter()
         report.ready(listener)
-        status = _run(work, workspace, report)
+        if settings.holds("rlimits"):
+            execution.limits.apply_open_files()
+        status = _run(execution, workspace, report)
     except BaseException as error:  # whatever it is, the runner must hear of it
         try:
-            Report().failed("SandboxFailed", "the restrictions could not be applied", error)
+            Reporter().failed("SandboxFailed", "the restrictions could not be applied", error)
         except BaseException:
             os._exit(71)  # EX_OSERR
     finally:
@@ -118,47 +103,65 @@ def prepare() -> None:
     )
 
 
-def _environment(work: Work, workspace: str, settings: "Settings") -> None:
+def _environment(execution: "Execution", workspace: str, settings: "Settings") -> None:
     environment = {"HOME": workspace}
     interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
     if interpreters:
         environment["PATH"] = ":".join([*interpreters, _SYSTEM_PATH])
-    if work.limits.cpu >= 2:
-        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = str(int(work.limits.cpu))
+    if execution.limits.cpu >= 2:
+        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = str(int(execution.limits.cpu))
     os.environ.update(environment)
-    os.environ.update(work.env)
+    os.environ.update(execution.env)
 
 
-def _restrict(work: Work, settings: "Settings", workspace: str) -> "int | None":
+def _restrict(execution: "Execution", settings: "Settings", workspace: str) -> "int | None":
+    """Take every restriction on but the last, ``apply_open_files``; returns the filter's listener, if it has one."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # if memory is short, the tool goes, not the runner
     except OSError:
         pass
     if settings.holds("rlimits"):
-        work.limits.apply(own_user_namespace=settings.holds("namespaces"))
-    if settings.holds("namespaces"):
+        execution.limits.apply(private_users=settings.private_users)
+    if settings.holds("capabilities"):
         kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     if not (settings.holds("landlock") or settings.holds("seccomp")):
         return None
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     version = landlock.abi() if settings.holds("landlock") else 0
-    execute = work.may("execute")
     if version:
-        paths = [os.path.join(workspace, path) for path in work.allowed_paths]
+        _restrict_paths(execution, settings, workspace, version)
+    return _filter_calls(execution) if settings.holds("seccomp") else None
+
+
+def _restrict_paths(execution: "Execution", settings: "Settings", workspace: str, version: int) -> None:
+    directory = os.open(workspace, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    allowed: list[int] = []
+    try:
+        for path in execution.allowed_paths:
+            try:
+                # An earlier execution may have put a symbolic link there, to somewhere else.
+                allowed.append(kernel.open_beneath(directory, path, os.O_PATH))
+            except OSError:
+                continue
+        may_write = execution.may("write")
         scratch = ["/tmp", "/dev/shm"]  # noqa: S108 - private to the sandbox
-        readable = list(settings.readable)
         landlock.restrict(
             version,
-            read=readable if work.may("write") else [*readable, *paths],
-            write=[*scratch, *paths] if work.may("write") else scratch,
-            execute=execute,
+            read=[*settings.readable] if may_write else [*settings.readable, *allowed],
+            write=[*scratch, *allowed] if may_write else scratch,
+            execute=execution.may("execute"),
         )
-    if not settings.holds("seccomp"):
-        return None
+    finally:
+        for descriptor in (directory, *allowed):
+            os.close(descriptor)
+
+
+def _filter_calls(execution: "Execution") -> "int | None":
     notify = seccomp.notifications_available()
-    network: Any = "none" if work.network == "none" else "open"
+    network: Any = execution.network
+    execute = execution.may("execute")
     try:
         return seccomp.install(seccomp.program(network, execute=execute, notify=notify), notify=notify)
     except OSError:
@@ -168,7 +171,7 @@ def _restrict(work: Work, settings: "Settings", workspace: str) -> "int | None":
         return seccomp.install(seccomp.program(network, execute=execute, notify=False), notify=False)
 
 
-class Report:
+class Reporter:
     """The tool's side of the channel to the runner: descriptor 3."""
 
     __slots__ = ("_last", "_socket")
@@ -182,11 +185,12 @@ class Report:
     def ready(self, listener: "int | None") -> None:
         import _socket
 
+        line = encode({"type": "ready", "listener": listener is not None})
         if listener is None:
-            self._socket.sendall(encode({"type": "ready"}))
+            self._socket.sendall(line)
             return
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
-        self._socket.sendmsg([encode({"type": "ready"})], rights)
+        self._socket.sendmsg([line], rights)
         os.close(listener)
 
     def progress(self, fraction: "float | None", message: str) -> None:
@@ -220,14 +224,15 @@ class Report:
         self._socket.sendall(encode(body))
 
 
-def _run(work: Work, workspace: str, report: Report) -> int:
-    command = work.run.get("command")
+def _run(execution: "Execution", workspace: str, report: Reporter) -> int:
+    command = execution.run.get("command")
     if command is not None:
         return _execute(command, report)
-    context = ToolContext(workspace, tuple(work.allowed_paths), work.limits.output_bytes, report.progress)
+    limits = execution.limits
+    context = ToolContext(workspace, tuple(execution.allowed_paths), limits.output_bytes, report.progress)
     try:
         try:
-            value = _function(work.run)(work.arguments, context)
+            value = _function(execution.run)(execution.arguments, context)
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
@@ -237,19 +242,19 @@ def _run(work: Work, workspace: str, report: Report) -> int:
             os.write(2, error.code.encode(errors="replace") + b"\n")
         return code & 0xFF
     except BaseException as error:
-        _explain(error, report, work.limits)
+        _explain(error, report, limits)
         return 1
-    return report.result(value, work.limits.result_bytes)
+    return report.result(value, limits.result_bytes)
 
 
-def _execute(command: "list[str]", report: Report) -> int:
+def _execute(command: "list[str]", report: Reporter) -> int:
     import _signal
 
     # Python ignores these two; a program expects the default.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
     _signal.signal(_signal.SIGXFSZ, _signal.SIG_DFL)
     try:
-        os.execvpe(command[0], command, os.environ)
+        os.execvpe(command[0], command, os.environ)  # noqa: S606 - the task's permission says whether it may
     except OSError as error:
         report.failed("ToolError", f"{command[0]} could not be executed: {error.strerror}", error)
     return 127 if not os.path.exists(command[0]) else 126
@@ -285,7 +290,7 @@ def _function(run: "dict[str, Any]") -> "Any":
     return call
 
 
-def _explain(error: BaseException, report: Report, limits: "Limits") -> None:
+def _explain(error: BaseException, report: Reporter, limits: "Limits") -> None:
     """Report an exception under the reason of its deepest cause that has one of its own."""
     chain: list[BaseException] = []
     cursor: BaseException | None = error

@@ -3,6 +3,8 @@
 Pure. The order is kept in one place, ``reach``: the first cause that applies is the reason.
 """
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -28,6 +30,7 @@ class Evidence:
 
     __slots__ = (
         "code",
+        "cut_file",
         "denied_execution",
         "denied_memory",
         "denied_network",
@@ -38,22 +41,26 @@ class Evidence:
         "told",
     )
 
-    def __init__(self, status: "int | None") -> None:
-        import os
-
+    def __init__(self, status: "int | None", stop: "Stop | None", told: "dict[str, Any] | None") -> None:
         #: Exit status of the tool's own process, None if a signal ended it.
         self.code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
         #: The signal that ended it, None if it ended by itself.
         self.number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
-        self.stop: Stop | None = None
+        self.stop = stop
         #: See ``Report.told``.
-        self.told: dict[str, Any] | None = None
+        self.told = told
         self.denied_network = False
         self.denied_execution = False
         #: Shared memory was refused because it would have exceeded the limit.
         self.denied_memory = False
         self.disk_was_full = False
+        #: A file is there that ends exactly at the limit of file sizes.
+        self.cut_file = False
         self.peak_tasks = 0
+
+    @property
+    def failed(self) -> bool:
+        return self.stop is not None or self.told is not None or self.code != 0
 
 
 class Verdict:
@@ -87,7 +94,7 @@ def reach(found: Evidence, execution: "Execution") -> Verdict:
     if told is not None and told["reason"] != "ToolError":
         limit = _limit(told["reason"], execution)
         return Verdict(told["reason"], told["message"], error, limit)
-    if found.number is None and found.code == 0 and told is None:
+    if not found.failed:
         return Verdict("Completed", "")
     # The tool failed, and says nothing of why: what the sandbox saw decides.
     return _evident(found, execution, error)
@@ -105,6 +112,8 @@ def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | N
         return Verdict("PermissionDenied", message, shown)
     if found.disk_was_full:
         return _limit_reached("DiskLimit", execution, error)
+    if found.cut_file:
+        return _limit_reached("FileSizeLimit", execution, error)
     if found.denied_memory:
         return _limit_reached("OutOfMemory", execution, error)
     if found.peak_tasks > execution.limits.processes:
@@ -121,6 +130,11 @@ def exceeded(reason: str, name: str, value: float, unit: str, enforced_by: str) 
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     limit = {"name": name, "value": value, "unit": unit, "enforcedBy": enforced_by}
     return Stop(reason, f"the {name} limit of {shown} {unit} was exceeded", limit)
+
+
+def _error(told: "dict[str, Any]") -> "dict[str, Any]":
+    named = {name: told[name] for name in ("field", "rule", "details", "cause") if name in told}
+    return {"type": told.get("errorType", "ToolFailure"), "message": told["message"], **named}
 
 
 def _limit_reached(reason: str, execution: "Execution", error: "dict[str, Any] | None") -> Verdict:

@@ -12,7 +12,7 @@ from corral_runner.frames import CHUNK_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 #: Directories deeper than this are not searched for outputs.
 _MAX_DEPTH = 32
@@ -62,7 +62,7 @@ class Workspace:
         finally:
             os.close(parent)
 
-    def read(self, path: str) -> "tuple[int, int, Iterator[bytes]]":
+    def read(self, path: str) -> "tuple[int, int, Generator[bytes]]":
         """Open a regular file.
 
         Returns:
@@ -83,43 +83,58 @@ class Workspace:
         return sorted(self._find([pattern.split("/") for pattern in patterns], self.directory, "", 0))
 
     def _find(self, patterns: "list[list[str]]", directory: int, prefix: str, depth: int) -> "Iterator[str]":
-        import fnmatch
+        for name, is_directory in _entries(directory):
+            below, matched = _match(patterns, name)
+            if not is_directory:
+                if matched:
+                    yield prefix + name
+            elif below and depth < _MAX_DEPTH:
+                try:
+                    child = _open(directory, name, os.O_PATH | os.O_DIRECTORY, name)
+                except Refused:
+                    continue
+                try:
+                    yield from self._find(below, child, f"{prefix}{name}/", depth + 1)
+                finally:
+                    os.close(child)
 
+
+def _entries(directory: int) -> "list[tuple[str, bool]]":
+    """Names in a directory, and whether each is one itself; none where it may not be read."""
+    try:
         listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in os.scandir(listing)]
-        finally:
-            os.close(listing)
-        for name, is_directory in entries:
-            below: list[list[str]] = []
-            matched = False
-            for pattern in patterns:
-                head, rest = pattern[0], pattern[1:]
-                if head == "**":
-                    below.append(pattern)
-                    # "**/x" also matches x right here
-                    if rest:
-                        head, rest = rest[0], rest[1:]
-                    else:
-                        matched = True
-                        continue
-                if fnmatch.fnmatchcase(name, head):
-                    if rest:
-                        below.append(rest)
-                    else:
-                        matched = True
-            if is_directory:
-                if below and depth < _MAX_DEPTH:
-                    try:
-                        child = _open(directory, name, os.O_PATH | os.O_DIRECTORY, name)
-                    except Refused:
-                        continue
-                    try:
-                        yield from self._find(below, child, f"{prefix}{name}/", depth + 1)
-                    finally:
-                        os.close(child)
-            elif matched:
-                yield prefix + name
+    except OSError:
+        return []
+    try:
+        with os.scandir(listing) as entries:
+            return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except OSError:
+        return []
+    finally:
+        os.close(listing)
+
+
+def _match(patterns: "list[list[str]]", name: str) -> "tuple[list[list[str]], bool]":
+    """Return the patterns for what is below a name, and whether one ends with it."""
+    import fnmatch
+
+    below: list[list[str]] = []
+    matched = False
+    for pattern in patterns:
+        head, rest = pattern[0], pattern[1:]
+        if head == "**":
+            below.append(pattern)
+            # "**/x" also matches x right here
+            if not rest:
+                matched = True
+                continue
+            head, rest = rest[0], rest[1:]
+        if fnmatch.fnmatchcase(name, head):
+            if rest:
+                below.append(rest)
+            else:
+                matched = True
+    return below, matched
 
 
 def _split(path: str) -> "list[str]":
@@ -138,7 +153,7 @@ def _open(directory: int, path: str, flags: int, shown: str, mode: int = 0) -> i
         raise Refused(f"{shown}: {error.strerror}") from None
 
 
-def _chunks(descriptor: int, size: int) -> "Iterator[bytes]":
+def _chunks(descriptor: int, size: int) -> "Generator[bytes]":
     """At most ``size`` bytes, so that a file that grows meanwhile has an end."""
     try:
         while size > 0:
@@ -149,23 +164,3 @@ def _chunks(descriptor: int, size: int) -> "Iterator[bytes]":
             yield data
     finally:
         os.close(descriptor)
-
-
-def used_bytes(path: str) -> int:
-    """Bytes that a directory tree of the host takes, links not followed; what cannot be read counts nothing."""
-    total = 0
-    waiting = [path]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-                    total += status.st_blocks * 512
-                    if stat.S_ISDIR(status.st_mode):
-                        waiting.append(entry.path)
-        except OSError:
-            continue
-    return total

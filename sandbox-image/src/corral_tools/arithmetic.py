@@ -151,10 +151,9 @@ class _Reader:
         function, least, most = functions.FUNCTIONS[name]
         values = self._arguments(name, index, lists=most is None)
         if len(values) < least or (most is not None and len(values) > most):
-            wanted = (
-                f"{least} or more" if most is None else str(least) if least == most else f"{least} to {most}"
+            raise InvalidArgument(
+                FIELD, f"{name!r} {at(index)} takes {_count(least, most)}, not {len(values)}"
             )
-            raise InvalidArgument(FIELD, f"{name!r} {at(index)} takes {wanted} values, not {len(values)}")
         return _calculate(function, values, f"{name}()", index)
 
     def _arguments(self, name: str, index: int, *, lists: bool) -> "tuple[Number, ...]":
@@ -202,6 +201,14 @@ def _calculate(
         ) from error
     except ValueError as error:
         raise ToolFailure(f"{name} {at(index)}: {error}", position=index + 1) from error
+
+
+def _count(least: int, most: int | None) -> str:
+    if most is None:
+        return f"{least} or more values"
+    if least != most:
+        return f"{least} to {most} values"
+    return f"{least} value" if least == 1 else f"{least} values"
 
 
 def _unknown(name: str, index: int) -> str:

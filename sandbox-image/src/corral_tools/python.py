@@ -87,7 +87,7 @@ def _execute(code: str, namespace: "dict[str, Any]") -> object:
 
 def _threads() -> "set[Thread]":
     threading = sys.modules.get("threading")
-    return set() if threading is None else {*threading.enumerate()}
+    return set() if threading is None else {*threading.enumerate()} - {threading.main_thread()}
 
 
 def _stage(module: "ModuleType", stdin: io.BytesIO | None, workspace: str) -> "Callable[[], None]":

@@ -142,7 +142,10 @@ def test_D3_a_cycle_is_named_step_by_step() -> None:
 
 def test_D3_the_depth_counts_dependencies_and_not_the_order() -> None:
     chain(*({"name": f"s{index}"} for index in range(20)))  # a list of twenty has depth 1
-    deep = [{"name": "s0"}, *({"name": f"s{index}", "dependsOn": [f"s{index - 1}"]} for index in range(1, 9))]
+    deep: list[dict[str, Any]] = [
+        {"name": "s0"},
+        *({"name": f"s{index}", "dependsOn": [f"s{index - 1}"]} for index in range(1, 9)),
+    ]
     assert problems(*deep) == {"spec.steps[8]": "depth 9 of the chain is more than maxDepth 8"}
     chain(*deep, maxDepth=9)
 

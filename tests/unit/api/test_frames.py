@@ -168,7 +168,7 @@ keys = st.sampled_from(
         "files",
     ]
 )
-values = (
+values: st.SearchStrategy[Any] = (
     st.none()
     | st.booleans()
     | st.integers()

@@ -76,7 +76,8 @@ def test_a_problem_between_fields_stands_at_their_object() -> None:
 
 
 def test_several_documents_are_read_and_empty_ones_left_out() -> None:
-    pool = "---\n# nothing\n---\napiVersion: corral.dev/v1alpha1\nkind: SandboxPool\nmetadata: {name: p}\nspec: {replicas: 3}\n"
+    pool = TASK.replace("AgentTask", "SandboxPool").split("spec:")[0] + "spec: {replicas: 3}\n"
+    pool = f"---\n# nothing\n---\n{pool}"
     loaded = load_manifests(f"{TASK}{pool}---\n")
     assert [type(manifest.resource) for manifest in loaded] == [AgentTask, SandboxPool]
     assert loaded[1].line == 12
@@ -95,8 +96,8 @@ def test_problems_of_all_documents_are_told() -> None:
     [
         (
             "AgentTask",
-            "AgentTasks",
-            'kind: expected one of AgentTask, Tool, SandboxPool, found "AgentTasks" (did you mean "AgentTask"?)',
+            "Tol",
+            'kind: expected one of AgentTask, Tool, SandboxPool, found "Tol" (did you mean "Tool"?)',
         ),
         ("v1alpha1", "v1", 'apiVersion: expected corral.dev/v1alpha1, found "corral.dev/v1"'),
         ("kind: AgentTask\n", "", "kind: expected one of AgentTask, Tool, SandboxPool, found nothing"),
@@ -236,9 +237,10 @@ def test_a_document_larger_than_one_mebibyte_is_refused() -> None:
 
 
 def test_json_is_read_too() -> None:
-    (loaded,) = load_manifests(
-        '{"apiVersion": "corral.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "x"},\n "spec": {"tool": "t", "arguments": {"s": "a\\/b\\u00e4"}}}'
-    )
+    spec = '{"tool": "t", "arguments": {"s": "a\\/b\\u00e4"}}'
+    head = '{"apiVersion": "corral.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "x"},\n"spec": '
+    text = head + spec + "}"
+    (loaded,) = load_manifests(text)
     assert isinstance(loaded.resource, AgentTask)
     assert loaded.resource.spec.arguments == {"s": "a/bä"}
 

@@ -4,7 +4,7 @@ from enum import Enum, StrEnum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from corral.api.model import ApiModel, JsonObject, JsonValue
 from corral.api.structural import NotStructural, structural_schema
@@ -134,6 +134,12 @@ class Both(ApiModel):
     n: Annotated[int, Field(ge=1, gt=0)] = Field(1, description="N.")
 
 
+class Misplaced(ApiModel):
+    names: Annotated[tuple[int, ...], AfterValidator(tuple), Field(max_length=3)] = Field(
+        (), description="Names."
+    )
+
+
 class Forgotten(ApiModel):
     model_config = ConfigDict(json_schema_extra={"x-corral-immutable-except": ["gone"]})
 
@@ -155,6 +161,7 @@ class Forgotten(ApiModel):
         (OpenModel, "OpenModel", "additionalProperties cannot be said"),
         (Email, "Email.format", "format cannot be said"),
         (Both, "Both.n", "has both minimum and exclusiveMinimum"),
+        (Misplaced, "Misplaced.names", "maxLength on a value of type array"),
         (Forgotten, "Forgotten", "names gone, which is no field"),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_task_tells_its_result_in_short() -> None:
 def test_a_task_cannot_be_changed() -> None:
     spec = AgentTaskSpec(tool="t")
     with pytest.raises(ValidationError, match="frozen"):
-        spec.tool = "u"
+        spec.tool = "u"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

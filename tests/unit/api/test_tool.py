@@ -65,7 +65,7 @@ def test_a_tool_comes_back_from_the_wire_as_it_went() -> None:
             "the default of memory is above the tool's own maximum",
         ),
         ({"inputSchema": {}}, "spec.inputSchema.type", 'the type of arguments is always "object"'),
-        ({"inputSchema": {"type": "list"}}, "spec.inputSchema.type", "no valid JSON Schema"),
+        ({"inputSchema": {"type": "list"}}, "spec.inputSchema.type", 'is always "object"'),
         (
             {"inputSchema": {"type": "object", "properties": {"a": {"minimum": "1"}}}},
             "spec.inputSchema.properties.a.minimum",
@@ -133,7 +133,7 @@ def test_the_schemas_of_shipped_manifests_are_not_checked_again() -> None:
 apiVersion: corral.dev/v1alpha1
 kind: Tool
 metadata: {name: read_file}
-spec: {description: x, inputSchema: {type: 7}, run: {builtin: read_file}}
+spec: {description: x, inputSchema: {type: object, properties: {a: {type: 7}}}, run: {builtin: read_file}}
 """
     assert load_manifests(text, trusted=True)[0].kind == "Tool"
     with pytest.raises(ManifestError, match="no valid JSON Schema"):

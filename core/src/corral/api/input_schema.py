@@ -14,7 +14,7 @@ _DATA = frozenset({"const", "default", "enum", "examples"})
 
 
 def schema_findings(schema: dict[str, Any], location: Location) -> list[Finding]:
-    """Return what is wrong with a JSON Schema: by its own schema, and references and patterns that cannot work."""
+    """Return what is wrong with a JSON Schema, references and patterns that cannot work included."""
     # jsonschema costs 30 ms to import, and who only runs a built-in tool by name need not pay it here.
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match

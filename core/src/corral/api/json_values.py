@@ -14,8 +14,8 @@ def json_problem(value: Any, max_depth: int = MAX_JSON_DEPTH, *, any_integer: bo
     """Say why a value is not JSON that every party on the way can carry; None if it is.
 
     Refused are: other types than JSON's (a date, bytes), keys that are no strings, NaN and infinities, whole
-    numbers beyond 64 bits (the API server would round them) unless ``any_integer``, lone surrogates, more than
-    ``max_depth`` levels.
+    numbers beyond 64 bits (the API server would round them) unless ``any_integer``, lone surrogates, more
+    than ``max_depth`` levels.
     """
     pending: list[tuple[Any, Location]] = [(value, ())]
     while pending:

@@ -142,7 +142,8 @@ def _check_not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
-#: Annotates a tuple that may not be empty. Pydantic's own ``min_length`` also complains when the entries are wrong.
+#: Annotates a tuple that may not be empty; pydantic's ``min_length`` also complains when an entry is wrong.
+#: Comes last, or the schema takes bounds after it for those of a string.
 NOT_EMPTY = AfterValidator(_check_not_empty), Field(json_schema_extra={"minItems": 1})
 
 

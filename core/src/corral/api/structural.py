@@ -50,6 +50,16 @@ _DROPPED = frozenset({"title", "examples", "$defs"})
 _BESIDE_INT_OR_STRING = frozenset(
     {"description", "anyOf", "pattern", "maxLength", "minimum", "maximum", "x-kubernetes-validations"}
 )
+#: Pydantic writes a bound for the wrong type where annotations hide the right one from it.
+_BELONGS = {
+    "minLength": "string",
+    "maxLength": "string",
+    "pattern": "string",
+    "minItems": "array",
+    "maxItems": "array",
+    "minProperties": "object",
+    "maxProperties": "object",
+}
 _FORMATS = frozenset({"date-time", "byte", "int32", "int64"})
 
 
@@ -108,6 +118,9 @@ class _Conversion:
             out["type"] = _type_of(out["enum"], path)
         if not isinstance(out.get("type", ""), str):
             raise NotStructural(path, f"has several types: {out['type']}")
+        misplaced = [key for key, kind in _BELONGS.items() if key in out and out.get("type") != kind]
+        if misplaced:
+            raise NotStructural(path, f"{', '.join(misplaced)} on a value of type {out.get('type')}")
         _add_immutability(schema, out, path)
         return _ordered(out)
 

@@ -148,7 +148,7 @@ class AgentTaskSpec(ApiModel):
     workspace: Workspace | None = Field(
         None, description="A directory of the host as workspace; embedded backend only."
     )
-    allowed_paths: Annotated[tuple[RelativePath, ...], *NOT_EMPTY, Field(max_length=64)] = Field(
+    allowed_paths: Annotated[tuple[RelativePath, ...], Field(max_length=64), *NOT_EMPTY] = Field(
         (".",), description="What of the workspace the tool may touch."
     )
     outputs: Annotated[tuple[GlobPattern, ...], Field(max_length=64)] = Field(

@@ -60,7 +60,7 @@ class FunctionRun(ApiModel):
 class CommandRun(ApiModel):
     """A program, in the sandbox's image or in one of its own."""
 
-    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], *NOT_EMPTY, Field(max_length=256)] = Field(
+    argv: Annotated[tuple[Annotated[str, text_up_to(65536)], ...], Field(max_length=256), *NOT_EMPTY] = Field(
         description="Program and arguments, no shell. $(arguments.NAME) is an argument of the call."
     )
     stdin: Annotated[str, text_up_to(65536)] | None = Field(
@@ -190,9 +190,10 @@ class ToolSpec(ApiModel):
     def _check(self, info: ValidationInfo) -> Self:
         if info.context is not None and info.context.get(TRUSTED):
             return self
-        findings = [*schema_findings(self.input_schema, ("inputSchema",))]
-        if self.input_schema.get("type") != "object":
-            findings.append(Finding(("inputSchema", "type"), 'the type of arguments is always "object"'))
+        if self.input_schema.get("type") == "object":
+            findings = schema_findings(self.input_schema, ("inputSchema",))
+        else:
+            findings = [Finding(("inputSchema", "type"), 'the type of arguments is always "object"')]
         if self.output_schema is not None:
             findings += schema_findings(self.output_schema, ("outputSchema",))
         refuse([*findings, *self._unknown_arguments()])

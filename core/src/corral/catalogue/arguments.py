@@ -95,14 +95,27 @@ def _problems(error: "ValidationError", prefix: Location) -> Iterator[Problem]:
     elif keyword in ("additionalProperties", "unevaluatedProperties"):
         yield from _unknown(error, location)
     elif keyword in ("anyOf", "oneOf") and error.context:
-        from jsonschema.exceptions import best_match
-
-        nearest = best_match(error.context)
-        yield from _problems(nearest or error, prefix) if nearest is not None else ()
+        yield from _nearest(error, prefix)
     else:
         expected = _expected(str(keyword), value)
         found = describe_found(error.instance)
         yield Problem(format_path(location), f"expected {expected}, found {found}", expected, found)
+
+
+def _nearest(error: "ValidationError", prefix: Location) -> Iterator[Problem]:
+    """Tell of the alternative that was meant: the one that fits deepest; or of all, if none begins to fit."""
+    context = error.context or []
+    deepest = max(context, key=lambda branch: len(branch.absolute_path))
+    kinds = [branch.validator_value for branch in context]
+    if len(deepest.absolute_path) == len(error.absolute_path) and all(
+        isinstance(kind, str) for kind in kinds
+    ):
+        expected = " or ".join(_expected(str(branch.validator), branch.validator_value) for branch in context)
+        found = describe_found(error.instance)
+        path = format_path((*prefix, *error.absolute_path))
+        yield Problem(path, f"expected {expected}, found {found}", expected, found)
+    else:
+        yield from _problems(deepest, prefix)
 
 
 def _missing(error: "ValidationError", location: Location) -> Iterator[Problem]:

@@ -7,7 +7,8 @@ from corral.api import Tool
 
 # Powers of three: what is found in one place outweighs the same in all places after it.
 _NAME, _TAG, _CATEGORY, _DESCRIPTION = 27.0, 9.0, 3.0, 1.0
-_EXACT, _PREFIX, _TYPO = 1.0, 0.75, 0.5
+# A slip in a name is worth less than the very word as a tag.
+_EXACT, _PREFIX, _TYPO = 1.0, 0.75, 0.2
 
 _WORD = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")

@@ -1,5 +1,6 @@
 """The command line as a whole: its commands, and what their errors become."""
 
+import errno
 import sys
 from typing import Annotated
 
@@ -10,8 +11,9 @@ from corral.cli.commands.doctor import doctor
 from corral.cli.commands.run import run
 from corral.cli.commands.tools import tools_app
 from corral.cli.commands.validate import validate
-from corral.cli.exits import EXIT_STATUSES, BadInputError, Exit, ReaderGoneError
+from corral.cli.exits import EXIT_STATUSES, BadInputError, Exit, ReaderGoneError, UnwritableError
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _SUMMARY = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
 
@@ -69,6 +71,17 @@ def start() -> int:
 
         forget_streams()
         return Exit.READER_GONE
+    except UnwritableError as error:
+        from corral.cli.terminal import forget_streams
+
+        status = _tell([str(error)], None, Exit.FAILED)
+        forget_streams()
+        return status
+    except OSError as error:
+        # From typer's own writing, of help for one.
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        return _tell([f"stdout: {error.strerror}"], None, Exit.FAILED)
     except Exception as error:
         # Named here, not in an except clause: importing it costs what every command but run does without.
         from corral.sandbox.errors import IsolationUnavailableError
@@ -88,6 +101,6 @@ def _tell(problems: tuple[str, ...] | list[str], remedy: str | None, status: Exi
             terminal.error(problem)
         if remedy is not None:
             terminal.remedy(remedy)
-    except ReaderGoneError:
+    except (ReaderGoneError, UnwritableError):
         forget_streams()
     return status

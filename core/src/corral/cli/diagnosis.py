@@ -58,10 +58,11 @@ def _show(report: Report, out: Stream) -> None:
 def _show_check(check: Check, out: Stream, width: int) -> None:
     mark, colour = _MARKS[check.state]
     label = out.paint(mark, colour) if out.is_terminal else check.state.ljust(_STATE_WIDTH)
-    out.line(f"{label}  {check.name.ljust(width)}  {visible(check.found)}")
-    indent = " " * (width + 4 + (1 if out.is_terminal else _STATE_WIDTH))
+    column = width + 4 + (1 if out.is_terminal else _STATE_WIDTH)
+    indent = " " * column
+    out.line(f"{label}  {check.name.ljust(width)}  {out.wrap(visible(check.found), column)}")
     if check.consequence:
-        out.line(f"{indent}{out.paint(visible(check.consequence), 'dim')}")
+        out.line(f"{indent}{out.paint(out.wrap(visible(check.consequence), column), 'dim')}")
     if check.remedy:
         first, *rest = visible(check.remedy).split("\n")
         out.line(f"{indent}{out.paint('remedy:', 'green')} {first}")

@@ -59,3 +59,7 @@ class BadInputError(Exception):
 
 class ReaderGoneError(Exception):
     """Standard output or standard error was closed at its other end."""
+
+
+class UnwritableError(Exception):
+    """Standard output or standard error cannot be written, as on a full disk; the message says why."""

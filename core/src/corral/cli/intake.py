@@ -84,10 +84,12 @@ def parse_limits(words: Sequence[str]) -> Limits | None:
     problems: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals or name not in known:
+        if not equals:
+            problems.append(f"--limit {word}: expected name=value, such as memory=256Mi")
+        elif name not in known:
             guess = did_you_mean(name, known)
             hint = f'did you mean "{guess}"?' if guess else f"known are {', '.join(known)}"
-            problems.append(f'--limit {word}: expected name=value, "{name}" is no limit; {hint}')
+            problems.append(f'--limit {word}: there is no limit "{name}"; {hint}')
         elif name in given:
             problems.append(f"--limit {word}: {name} is given twice")
         else:
@@ -168,14 +170,14 @@ def _bytes(path: Path, limit_bytes: int) -> bytes:
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}") from None
     if len(data) > limit_bytes:
-        raise BadInputError(f"{path}: larger than {limit_bytes >> 10} KiB, which is what a task may carry")
+        raise BadInputError(f"{path}: larger than {limit_bytes >> 10} KiB, the most that goes in this way")
     return data
 
 
 def _text(data: bytes, source: str, limit_bytes: int) -> str:
     if len(data) > limit_bytes:
         raise BadInputError(
-            f"{source}: larger than {limit_bytes >> 10} KiB, which is what an argument may carry"
+            f"{source}: larger than {limit_bytes >> 10} KiB, the most that goes in this way"
         )
     try:
         return data.decode()

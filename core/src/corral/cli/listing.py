@@ -13,6 +13,9 @@ from corral.cli.tables import Cell, Column, print_table
 from corral.cli.terminal import Stream, Terminal
 from corral.cli.visible import visible
 
+#: Of the labels of properties, with what is around them.
+_LABEL_WIDTH = 16
+
 
 def list_tools(tools: Sequence[Tool], terminal: Terminal, style: Format) -> None:
     """Write a line for each tool."""
@@ -26,13 +29,12 @@ def list_tools(tools: Sequence[Tool], terminal: Terminal, style: Format) -> None
         (
             Cell(tool.name, ("bold",)),
             tool.spec.category,
-            ", ".join(tool.spec.permissions),
             Cell("yes", ("red",)) if tool.spec.dangerous else "no",
             _first_sentence(tool.spec.description),
         )
         for tool in tools
     ]
-    columns = [Column("NAME"), Column("CATEGORY"), Column("PERMISSIONS"), Column("DANGEROUS")]
+    columns = [Column("NAME"), Column("CATEGORY"), Column("DANGEROUS")]
     print_table(terminal.out, [*columns, Column("DESCRIPTION", flexible=True)], rows)
 
 
@@ -47,12 +49,13 @@ def show_tool(tool: Tool, terminal: Terminal, style: Format) -> None:
     if spec.tags:
         out.line(out.paint(visible(", ".join(spec.tags)), "dim"))
     out.line()
-    out.line(visible(spec.description.strip()))
+    for paragraph in visible(spec.description.strip()).split("\n\n"):
+        out.line(out.wrap(" ".join(paragraph.split())))
     _heading(out, "Arguments")
     _show_arguments(out, spec.input_schema)
     _heading(out, "Properties")
     for label, text in _properties(tool):
-        out.line(f"  {label + ':':<13} {visible(text)}")
+        out.line(f"  {label + ':':<13} {out.wrap(visible(text), _LABEL_WIDTH)}")
     if spec.examples:
         _heading(out, "Examples")
         for example in spec.examples:

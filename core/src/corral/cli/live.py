@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from corral.api import AgentTask, Frame, Output, Progress
-from corral.cli.exits import ReaderGoneError
+from corral.cli.exits import ReaderGoneError, UnwritableError
 from corral.cli.terminal import Stream, Terminal
 from corral.cli.visible import VisibleStream, one_line
 
@@ -65,7 +65,7 @@ class LiveOutput:
 
     def interrupted(self) -> None:
         """Say what happens, to a person."""
-        with suppress(ReaderGoneError):
+        with suppress(ReaderGoneError, UnwritableError):
             self._erase_status()
             if self._terminal.err.is_terminal:
                 self._terminal.err.line()  # the terminal has shown ^C

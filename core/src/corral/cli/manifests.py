@@ -219,7 +219,7 @@ def _names_twice(loaded: Iterable[LoadedManifest]) -> Iterator[Problem]:
         if first is not item:
             yield Problem(
                 "metadata.name",
-                f'there is a {item.kind} "{metadata.name}" already, at {first.source}:{first.line}',
+                f'the {item.kind} "{metadata.name}" is there already, at {first.source}:{first.line}',
                 source=item.source,
                 line=item.line,
             )

@@ -121,8 +121,13 @@ def _show_one(task: AgentTask, live: LiveOutput, terminal: Terminal, *, by_name:
         print_steps(terminal.err, task)
     if not task.succeeded:
         live.end_line(terminal.err)
-        lines = list(explain(task, by_name=by_name))
-        print_explanation(terminal.err, lines, cancelled=task.reason is Reason.CANCELLED)
+        if task.reason is Reason.CANCELLED:
+            message = task.status.message if task.status is not None else None
+            terminal.err.line(
+                f"{terminal.err.paint('cancelled:', 'yellow', 'bold')} {visible(message or '')}"
+            )
+        else:
+            print_explanation(terminal.err, list(explain(task, by_name=by_name)))
     if terminal.out.is_terminal:
         live.end_line(terminal.out)  # for the shell's prompt
 

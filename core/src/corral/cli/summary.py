@@ -196,15 +196,14 @@ def _seconds_text(seconds: float) -> str:
     return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
 
 
-def print_explanation(stream: Stream, lines: Sequence[tuple[str, str]], *, cancelled: bool = False) -> None:
+def print_explanation(stream: Stream, lines: Sequence[tuple[str, str]]) -> None:
     """Write the pairs of ``explain``, the first one as the headline."""
-    heading = (
-        stream.paint("cancelled:", "yellow", "bold") if cancelled else stream.paint("failed:", "red", "bold")
-    )
     for position, (label, text) in enumerate(lines):
         shown = visible(text).replace("\n", "\n  ")
         if position == 0:
-            stream.line(f"{heading} {stream.paint(visible(label), 'bold')}: {shown}")
+            stream.line(
+                f"{stream.paint('failed:', 'red', 'bold')} {stream.paint(visible(label), 'bold')}: {shown}"
+            )
         else:
             style = "green" if label == "remedy" else "dim"
             stream.line(f"  {stream.paint(f'{label}:', style)} {shown}")

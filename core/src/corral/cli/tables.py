@@ -2,13 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from corral.cli.terminal import Stream
 from corral.cli.visible import one_line
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 #: No cell is longer in a pipe: it is there to recognise something by. One that may wrap is there to be read.
 _PLAIN_CELL = 80
 _LONGEST_CELL = 4000
+#: On a terminal.
+_WIDEST_FIXED = 40
+_NARROWEST_FLEXIBLE = 12
+_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +68,37 @@ def _align(stream: Stream, columns: Sequence[Column], rows: Sequence[Sequence[Ce
 
 
 def _draw(stream: Stream, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(
-            column.title,
-            no_wrap=not column.wraps,
-            overflow="fold" if column.wraps else "ellipsis",
-            ratio=1 if column.flexible else None,
-            min_width=12 if column.flexible else None,
-        )
-    for row in rows:
-        table.add_row(
-            *(Text(one_line(cell.text, _LONGEST_CELL) or "-", style=" ".join(cell.styles)) for cell in row)
-        )
+    texts = [
+        [Text(one_line(cell.text, _LONGEST_CELL) or "-", style=" ".join(cell.styles)) for cell in row]
+        for row in rows
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    widths = _widths(stream.width, columns, texts)
+    for column, width in zip(columns, widths, strict=True):
+        overflow: Literal["fold", "ellipsis"] = "fold" if column.wraps else "ellipsis"
+        table.add_column(column.title, no_wrap=not column.wraps, overflow=overflow, width=width)
+    for row in texts:
+        table.add_row(*row)
+    # Without colours also without bold: rich then writes no escape sequence at all.
     console = Console(
-        file=stream.text,
-        width=stream.width,
-        no_color=not stream.is_coloured,
-        highlight=False,
-        soft_wrap=False,
+        file=stream.text, width=stream.width, force_terminal=stream.is_coloured, highlight=False
     )
     console.print(table)
+
+
+def _widths(available: int, columns: Sequence[Column], rows: "Sequence[Sequence[Text]]") -> list[int]:
+    """Give each column what it needs, and the flexible ones what is left of that."""
+    needed = [
+        max([len(column.title), *(row[index].cell_len for row in rows)])
+        for index, column in enumerate(columns)
+    ]
+    fixed = [
+        0 if column.flexible else min(width, _WIDEST_FIXED)
+        for column, width in zip(columns, needed, strict=True)
+    ]
+    left = max(available - sum(fixed) - _GAP * (len(columns) - 1), _NARROWEST_FLEXIBLE)
+    return [width or min(need, left) for width, need in zip(fixed, needed, strict=True)]

@@ -6,11 +6,13 @@ import shutil
 import sys
 from typing import TextIO
 
-from corral.cli.exits import ReaderGoneError
+from corral.cli.exits import ReaderGoneError, UnwritableError
 from corral.cli.visible import visible
 
 #: The width of tables that nobody sees on a terminal.
 _PIPE_WIDTH = 100
+#: Text is not broken into less than that, however narrow the terminal.
+_NARROWEST = 30
 #: Select Graphic Rendition (ECMA-48, 8.3.117), the few that are used here.
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -44,11 +46,21 @@ class Stream:
             return text
         return f"\x1b[{';'.join(_STYLES[style] for style in styles)}m{text}\x1b[0m"
 
+    def wrap(self, text: str, indent: int = 0) -> str:
+        """Break a text at the terminal's width, its later lines indented; in a pipe it stays one line."""
+        if not self.is_terminal:
+            return text
+        from textwrap import wrap
+
+        width = max(self.width - indent, _NARROWEST)
+        return f"\n{' ' * indent}".join(wrap(text, width, break_long_words=False, break_on_hyphens=False))
+
     def line(self, text: str = "") -> None:
         """Write a line of ours. What strangers wrote in it has gone through ``visible``.
 
         Raises:
             ReaderGoneError: nobody reads any more.
+            UnwritableError: the system refused.
         """
         self.write(f"{text}\n")
 
@@ -57,25 +69,32 @@ class Stream:
 
         Raises:
             ReaderGoneError: nobody reads any more.
+            UnwritableError: the system refused.
         """
         try:
             self.text.write(text)
             self.text.flush()
-        except BrokenPipeError:
-            raise ReaderGoneError from None
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are and flush.
 
         Raises:
             ReaderGoneError: nobody reads any more.
+            UnwritableError: the system refused.
         """
         try:
             self.text.flush()
             self.text.buffer.write(data)
             self.text.buffer.flush()
-        except BrokenPipeError:
-            raise ReaderGoneError from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            return ReaderGoneError()
+        return UnwritableError(f"{self.text.name.strip('<>')}: {error.strerror}")
 
 
 class Terminal:

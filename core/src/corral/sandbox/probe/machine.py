@@ -177,7 +177,7 @@ def check_landlock(version: int) -> Check:
             "Landlock",
             State.WEAKER,
             "none",
-            "what a tool may read and write is held by mounts alone; allowedPaths narrower than the workspace, "
+            "what a tool may read and write is held by mounts alone; allowedPaths within the workspace, "
             "and tools without permission to write, are held by the tools themselves",
             "Boot a kernel of 5.13 or newer with landlock among its security modules (lsm= at boot)",
         )

@@ -1,0 +1,162 @@
+"""One peer of a listening or adopted runner: what it may do, what it has sent, what it gets next."""
+
+import hashlib
+import os
+
+from corral_runner.jsonlines import MAX_LINE_BYTES, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    from collections.abc import Iterator
+    from typing import Any
+
+_RECEIVE_BYTES = 262144
+#: Sent at most this much to one reader before the loop looks at the others.
+_BURST_LINES = 64
+#: Answers that a peer has not read yet; a peer that asks on and does not read is not listened to meanwhile.
+_UNREAD_BYTES = 65536
+
+
+class LineTooLong(ValueError):  # noqa: N818 - what the peer sent
+    """More than a line's length has come without an end."""
+
+
+class Connection:
+    """A stream socket that never blocks."""
+
+    __slots__ = ("_incoming", "_outgoing", "_pieces", "cursor", "ended", "may_read", "may_start", "socket")
+
+    def __init__(self, socket: "_socket.socket", *, may_start: bool, may_read: bool) -> None:
+        socket.setblocking(False)
+        self.socket = socket
+        self.may_start = may_start
+        self.may_read = may_read
+        self._incoming = b""
+        self._outgoing = b""
+        #: Answers that are made only as fast as the peer reads them.
+        self._pieces: Iterator[bytes] | None = None
+        #: Sequence number of the next frame to send, None until the peer follows.
+        self.cursor: int | None = None
+        #: Nothing more will come.
+        self.ended = False
+
+    @property
+    def listens(self) -> bool:
+        """Whether the peer has read enough of what it asked for to be asked for more."""
+        return len(self._outgoing) < _UNREAD_BYTES and self._pieces is None
+
+    def receive(self) -> None:
+        """Take what has come."""
+        try:
+            data = self.socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.ended = not data
+        self._incoming += data
+
+    def next_line(self) -> "bytes | None":
+        """Take one request off, None while there is none or the peer must read first.
+
+        Raises:
+            LineTooLong: the peer does not keep to the protocol.
+        """
+        if not self.listens:
+            return None
+        line, end, rest = self._incoming.partition(b"\n")
+        if len(line) > MAX_LINE_BYTES:
+            raise LineTooLong(f"no line may be longer than {MAX_LINE_BYTES} bytes")
+        if not end:
+            return None
+        self._incoming = rest
+        return line
+
+    def answer(self, message: "dict[str, Any]") -> None:
+        self._outgoing += encode(message)
+
+    def answer_in_pieces(self, pieces: "Iterator[bytes]") -> None:
+        self._pieces = pieces
+
+    def send(self, lines: "list[bytes]") -> bool:
+        """Send what the peer takes of its answers and of the frames.
+
+        Returns:
+            Whether something is left that it does not take now.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        while self._fill(lines):
+            try:
+                sent = self.socket.send(self._outgoing)
+            except BlockingIOError:
+                return True
+            self._outgoing = self._outgoing[sent:]
+        return False
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _fill(self, lines: "list[bytes]") -> bool:
+        if not self._outgoing and self._pieces is not None:
+            self._outgoing = next(self._pieces, b"")
+            if not self._outgoing:
+                self._pieces = None
+        if not self._outgoing and self.cursor is not None and self.cursor < len(lines):
+            end = self.cursor + _BURST_LINES
+            self._outgoing = b"".join(lines[self.cursor : end])
+            self.cursor = min(end, len(lines))
+        return bool(self._outgoing)
+
+
+class Tokens:
+    """Who may do what on a listening socket.
+
+    Kept as hashes: a tool is a fork of this process and can read whatever its memory holds.
+    """
+
+    __slots__ = ("_rights",)
+
+    def __init__(self, start_sha256: str, read_sha256: str) -> None:
+        self._rights = {start_sha256: (True, True), read_sha256: (False, True)}
+
+    def rights(self, token: str) -> "tuple[bool, bool] | None":
+        """Whether the bearer may start, and may read; None for an unknown token."""
+        import hmac
+
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        for known, rights in self._rights.items():
+            if hmac.compare_digest(known, digest):
+                return rights
+        return None
+
+
+def comes_from_inside(socket: "_socket.socket") -> bool:
+    """Whether a peer is a process of this sandbox, which then is a tool that speaks to its own runner.
+
+    Over IP: its address is one of this machine's own. Over a Unix socket: it is below this process, or gone.
+    """
+    import _socket
+
+    family = socket.family
+    if family in {_socket.AF_INET, _socket.AF_INET6}:
+        host = str(socket.getpeername()[0]).removeprefix("::ffff:")
+        own = str(socket.getsockname()[0]).removeprefix("::ffff:")
+        return host == own or host == "::1" or host.startswith("127.")
+    credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    pid = int.from_bytes(credentials[:4], "little")
+    # 0 is a process outside this pid namespace.
+    return pid != 0 and _is_below(pid, os.getpid())
+
+
+def _is_below(pid: int, ancestor: int) -> bool:
+    while pid > 1 and pid != ancestor:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                text = file.read()
+        except OSError:
+            return True
+        pid = int(text[text.rfind(b")") + 2 :].split()[1])
+    return pid == ancestor
