@@ -38,7 +38,7 @@ lint: setup ## formatting, lint, types, layers
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy $(CODE)
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports
 
 .PHONY: format
 format: setup ## format the code and apply the safe fixes

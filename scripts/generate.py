@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from tool_reference import tool_reference
+
 from corral.api.crd import RESOURCES, custom_resource_definition
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +32,7 @@ def crds() -> Iterator[tuple[Path, str]]:
 
 
 #: Each yields paths, relative to the repository, and what belongs there.
-OUTPUTS = (crds,)
+OUTPUTS = (crds, tool_reference)
 
 
 def main() -> int:

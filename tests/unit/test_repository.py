@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from corral.api import REASON_DOCS, Reason
-from corral_runner import supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,12 +17,11 @@ def test_the_folder_operator_does_not_shadow_the_standard_library() -> None:
 
 def test_every_reason_the_runner_gives_is_one_of_the_contract() -> None:
     folder = ROOT / "sandbox-image/src/corral_runner"
-    text = "".join((folder / name).read_text(encoding="utf-8") for name in ("supervisor.py", "tool.py"))
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
     known = {str(reason) for reason in Reason}
     told = set(re.findall(r'"([A-Z][A-Za-z]+(?:Limit|Timeout|Exceeded|Denied|Error|Failed|Memory))"', text))
-    assert told
+    assert told >= {"OutOfMemory", "DeadlineExceeded", "ToolError"}
     assert told - known == set()
-    assert known >= supervisor._TOLD
 
 
 def test_B2_every_reason_is_documented_for_people() -> None:

@@ -1,7 +1,7 @@
 """One peer of a listening or adopted runner: what it may do, what it has sent, what it gets next."""
 
-import hashlib
 import os
+from collections import deque
 
 from corral_runner.jsonlines import MAX_LINE_BYTES, encode
 
@@ -25,14 +25,15 @@ class LineTooLong(ValueError):  # noqa: N818 - what the peer sent
 class Connection:
     """A stream socket that never blocks."""
 
-    __slots__ = ("_incoming", "_outgoing", "_pieces", "cursor", "ended", "may_read", "may_start", "socket")
+    __slots__ = ("_lines", "_outgoing", "_pieces", "_rest", "cursor", "ended", "may_read", "may_start", "socket")
 
     def __init__(self, socket: "_socket.socket", *, may_start: bool, may_read: bool) -> None:
         socket.setblocking(False)
         self.socket = socket
         self.may_start = may_start
         self.may_read = may_read
-        self._incoming = b""
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
         self._outgoing = b""
         #: Answers that are made only as fast as the peer reads them.
         self._pieces: Iterator[bytes] | None = None
@@ -46,6 +47,10 @@ class Connection:
         """Whether the peer has read enough of what it asked for to be asked for more."""
         return len(self._outgoing) < _UNREAD_BYTES and self._pieces is None
 
+    @property
+    def has_request(self) -> bool:
+        return bool(self._lines) and self.listens
+
     def receive(self) -> None:
         """Take what has come."""
         try:
@@ -55,7 +60,8 @@ class Connection:
         except OSError:
             data = b""
         self.ended = not data
-        self._incoming += data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines.extend(lines)
 
     def next_line(self) -> "bytes | None":
         """Take one request off, None while there is none or the peer must read first.
@@ -65,12 +71,9 @@ class Connection:
         """
         if not self.listens:
             return None
-        line, end, rest = self._incoming.partition(b"\n")
-        if len(line) > MAX_LINE_BYTES:
+        line = self._lines.popleft() if self._lines else None
+        if len(self._rest if line is None else line) > MAX_LINE_BYTES:
             raise LineTooLong(f"no line may be longer than {MAX_LINE_BYTES} bytes")
-        if not end:
-            return None
-        self._incoming = rest
         return line
 
     def answer(self, message: "dict[str, Any]") -> None:
@@ -124,6 +127,7 @@ class Tokens:
 
     def rights(self, token: str) -> "tuple[bool, bool] | None":
         """Whether the bearer may start, and may read; None for an unknown token."""
+        import hashlib
         import hmac
 
         digest = hashlib.sha256(token.encode()).hexdigest()
@@ -140,11 +144,10 @@ def comes_from_inside(socket: "_socket.socket") -> bool:
     """
     import _socket
 
-    family = socket.family
-    if family in {_socket.AF_INET, _socket.AF_INET6}:
+    if socket.family in {_socket.AF_INET, _socket.AF_INET6}:
         host = str(socket.getpeername()[0]).removeprefix("::ffff:")
         own = str(socket.getsockname()[0]).removeprefix("::ffff:")
-        return host == own or host == "::1" or host.startswith("127.")
+        return host in {own, "::1"} or host.startswith("127.")
     credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     pid = int.from_bytes(credentials[:4], "little")
     # 0 is a process outside this pid namespace.

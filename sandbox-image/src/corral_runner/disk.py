@@ -1,5 +1,6 @@
 """What a sandbox has written: its own file systems, and a directory of the host where that is the workspace."""
 
+import errno
 import os
 import stat
 
@@ -36,10 +37,13 @@ class Disk:
         """Begin an execution.
 
         Raises:
-            OSError: EINVAL, more than the limit is there already.
+            OSError: ENOSPC, more than the limit is there already.
         """
         if settings.resizable:
-            cell.resize(limit_bytes)
+            try:
+                cell.resize(limit_bytes)
+            except OSError as error:
+                raise OSError(errno.ENOSPC, f"more than the disk limit of {limit_bytes} bytes is there already") from error
         self._limit_bytes = limit_bytes
         self._places = settings.file_systems
         #: One place in each of the file systems.

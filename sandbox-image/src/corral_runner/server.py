@@ -117,10 +117,11 @@ class Server:
         assert self._listener is not None
         try:
             descriptor, _address = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - C API
+            socket = _socket.socket(fileno=descriptor)
+            inside = comes_from_inside(socket)
         except OSError:  # taken back by the peer, or no descriptor is free
             return
-        socket = _socket.socket(fileno=descriptor)
-        if comes_from_inside(socket):
+        if inside:
             socket.close()
             return
         if len(self._connections) >= _MOST_CONNECTIONS:
@@ -144,19 +145,25 @@ class Server:
 
     def _serve_one(self, connection: Connection) -> None:
         """Act on the requests that have come, and send what is to be sent."""
-        too_long = False
         try:
-            for line in iter(connection.next_line, None):
-                self._act(connection, line)
+            while True:
+                for line in iter(connection.next_line, None):
+                    self._act(connection, line)
+                more = connection.send(self._frames.lines)
+                if more or not connection.has_request:
+                    break
         except LineTooLong as error:
             self._refuse(connection, "LineTooLong", str(error))
-            too_long = True
-        try:
-            more = connection.send(self._frames.lines)
+            connection.ended = True
+            more = False
+            try:
+                connection.send([])
+            except OSError:
+                pass
         except OSError:
             connection.ended = True
             more = False
-        if connection.ended or too_long:
+        if connection.ended:
             self._drop(connection)
             return
         events = (select.POLLIN if connection.listens else 0) | (select.POLLOUT if more else 0)
@@ -241,10 +248,10 @@ class Server:
             self._written,
             disk,
         )
-        self._owner = owner
-        self._executions.add(execution.id)
         self._frames.execution = execution.id
         supervisor.start(owner[1])
+        self._owner = owner
+        self._executions.add(execution.id)
         self._current = supervisor
 
     def _unenforced(self, execution: Execution) -> "str | None":

@@ -80,7 +80,8 @@ def draw(
             OverflowError,
         ) as error:  # values too far apart for an axis, or all of them missing
             raise ToolFailure(f"matplotlib cannot draw these values: {error}") from error
-    return image.getvalue(), [str(warning.message)[:300] for warning in caught[:_WARNINGS_SHOWN]]
+    told = [str(warning.message)[:300] for warning in caught if issubclass(warning.category, UserWarning)]
+    return image.getvalue(), told[:_WARNINGS_SHOWN]
 
 
 def _draw(axes: "Axes", kind: str, series: "Sequence[Series]", bins: int) -> None:

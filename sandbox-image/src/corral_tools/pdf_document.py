@@ -129,6 +129,12 @@ class Document:
     def as_bytes(self) -> bytes:
         return bytes(self._pdf.output())
 
+    def close(self) -> None:
+        """Close the font files, which fpdf2 leaves open."""
+        for font in self._pdf.fonts.values():
+            if hasattr(font, "ttfont"):
+                font.ttfont.close()
+
     def missing_characters(self) -> list[str]:
         """Characters that the fonts have no picture of; they are left out."""
         missing: set[int] = set()

@@ -1,5 +1,7 @@
 """Write a report as a PDF: headings, paragraphs, lists, tables, images, in any alphabet DejaVu has."""
 
+import contextlib
+
 from corral_runner.interface import InvalidArgument, ToolFailure
 from corral_tools import files, paths, pdf_document
 
@@ -22,14 +24,16 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     if not absolute.lower().endswith(".pdf"):
         raise InvalidArgument("path", "does not end with .pdf")
     sections: list[Mapping[str, Any]] = arguments["sections"]
-    document = pdf_document.Document(arguments["title"], arguments.get("author", ""))
-    for number, section in enumerate(sections):
-        field = f"sections[{number}]"
-        document.heading(section["heading"], section.get("level", 1))
-        for index, block in enumerate(section.get("blocks", ())):
-            _add(document, block, f"{field}.blocks[{index}]", context)
-        context.progress((number + 1) / len(sections), section["heading"])
-    data = document.as_bytes()
+    with contextlib.closing(
+        pdf_document.Document(arguments["title"], arguments.get("author", ""))
+    ) as document:
+        for number, section in enumerate(sections):
+            field = f"sections[{number}]"
+            document.heading(section["heading"], section.get("level", 1))
+            for index, block in enumerate(section.get("blocks", ())):
+                _add(document, block, f"{field}.blocks[{index}]", context)
+            context.progress((number + 1) / len(sections), section["heading"])
+        data = document.as_bytes()
     files.make_parents(absolute, path)
     files.replace(absolute, data, path)
     missing: list[JSON] = [*document.missing_characters()]

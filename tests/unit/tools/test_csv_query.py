@@ -47,7 +47,8 @@ def test_every_kind_of_file_can_be_joined(workspace: Path, context: ToolContext)
     (workspace / "c.jsonl").write_text('{"id": 1, "v": "jsonl"}\n')
     with gzip.open(workspace / "d.csv.gz", "wt") as file:
         file.write("id,v\n1,gz\n")
-    duckdb.sql("SELECT 1 AS id, 'parquet' AS v").write_parquet(str(workspace / "E.PARQUET"))
+    with duckdb.connect() as connection:
+        connection.execute("COPY (SELECT 1 AS id, 'parquet' AS v) TO 'E.PARQUET' (FORMAT PARQUET)")
     files = {"a": "a.tsv", "b": "b.json", "c": "c.jsonl", "d": "d.csv.gz", "e": "E.PARQUET"}
     joins = " ".join(f"JOIN {name} USING (id)" for name in "bcde")
     sql = f"SELECT a.v, b.v, c.v, d.v, e.v FROM a {joins}"

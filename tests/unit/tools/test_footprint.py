@@ -14,15 +14,15 @@ MODULES = sorted(
 )
 #: What none of the hot tools may load; each costs milliseconds, or drags in what does.
 HEAVY = {
-    "ast", "base64", "dataclasses", "enum", "functools", "importlib.metadata", "inspect", "json", "pathlib", "re",
-    "subprocess", "tempfile", "traceback", "typing",
+    "ast", "base64", "dataclasses", "enum", "functools", "importlib.metadata", "inspect", "json", "pathlib",
+    "re", "subprocess", "tempfile", "traceback", "typing",
 }  # fmt: skip
 #: What no tool may load before it is called.
 HEAVIEST = {"duckdb", "fpdf", "jmespath", "lzma", "matplotlib", "numpy", "PIL", "tarfile", "zipfile"}
 
 
 def loaded_by(module: str) -> set[str]:
-    """The modules that the import of one adds to those of an interpreter without site packages' start-up files."""
+    """The modules that the import of one adds to those of a bare interpreter."""
     program = f"""
 import sys
 sys.path[:0] = {sys.path!r}

@@ -16,6 +16,10 @@ def query(context: ToolContext, expression: str, document: str = PEOPLE, **more:
     return json_query.run({"query": expression, "json": document, **more}, context)
 
 
+def query_file(context: ToolContext, expression: str, path: str, **more: Any) -> Any:
+    return json_query.run({"query": expression, "path": path, **more}, context)
+
+
 @pytest.mark.parametrize(
     ("expression", "value", "kind"),
     [
@@ -36,14 +40,13 @@ def test_an_expression_finds_its_value(expression: str, value: Any, kind: str, c
 
 
 def test_the_document_can_be_a_file(workspace: Path, context: ToolContext) -> None:
-    (workspace / "a.json").write_text("\ufeff[1, 2]", encoding="utf-8")
-    assert json_query.run({"query": "[1]", "path": "a.json"}, context)["value"] == 2
+    (workspace / "a.json").write_text("\ufeff[1, 2]")
+    assert query_file(context, "[1]", "a.json")["value"] == 2
 
 
 def test_json_lines_are_a_list(workspace: Path, context: ToolContext) -> None:
     (workspace / "a.jsonl").write_text('{"n": 1}\n\n  \n{"n": 2}\n')
-    arguments = {"query": "[].n", "path": "a.jsonl", "json_lines": True}
-    assert json_query.run(arguments, context)["value"] == [1, 2]
+    assert query_file(context, "[].n", "a.jsonl", json_lines=True)["value"] == [1, 2]
     with pytest.raises(InvalidArgument, match="json: is not JSON: line 2"):
         query(context, "@", "1\nx\n", json_lines=True)
 
@@ -59,7 +62,9 @@ def test_json_lines_are_a_list(workspace: Path, context: ToolContext) -> None:
         ("!" * 5000 + "a", "nested too deep"),
     ],
 )
-def test_a_wrong_expression_is_refused_with_its_place(expression: str, why: str, context: ToolContext) -> None:
+def test_a_wrong_expression_is_refused_with_its_place(
+    expression: str, why: str, context: ToolContext
+) -> None:
     with pytest.raises(InvalidArgument, match=why) as caught:
         query(context, expression)
     assert caught.value.field == "query"

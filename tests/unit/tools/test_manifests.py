@@ -30,9 +30,9 @@ EXECUTORS = {"python", "shell"}
 
 def test_the_tools_are_those_that_were_promised() -> None:
     assert [*MANIFESTS] == [
-        "archive", "calculator", "csv_query", "diff", "edit_file", "environment", "health_check", "json_query",
-        "list_dir", "pdf_report", "pip_list", "plot", "python", "read_file", "search_files", "shell", "text_stats",
-        "write_file",
+        "archive", "calculator", "csv_query", "diff", "edit_file", "environment", "health_check",
+        "json_query", "list_dir", "pdf_report", "pip_list", "plot", "python", "read_file", "search_files",
+        "shell", "text_stats", "write_file",
     ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_letters_the_font_does_not_have_are_told(context: ToolContext) -> None:
 
 
 def test_odd_characters_do_no_harm(context: ToolContext) -> None:
-    odd = "tab\there\r\nbell\x07 nul\0 esc\x1b[31m {nb} **bold** <b>x</b> \\( surrogate \ud800 \u202e bidi \u200d\ufeff"
+    odd = "tab\there\r\nbell\x07 nul\0 esc\x1b[31m {nb} **bold** <b>x</b> \\( \ud800 \u202e bidi \u200d\ufeff"
     result = report(context, {"paragraph": odd}, {"bullets": [odd]}, title=odd, author=odd)
     assert result["pages"] == 1
 
@@ -172,7 +172,8 @@ resource.setrlimit(resource.RLIMIT_DATA, (data, data))
 from corral_runner.interface import ToolContext
 from corral_tools import pdf_report
 arguments = {{"path": "r.pdf", "title": "Ü 漢", "sections": [{{"heading": "x"}}]}}
-print(pdf_report.run(arguments, ToolContext({str(workspace)!r}))["missing_characters"], "matplotlib" in sys.modules)
+result = pdf_report.run(arguments, ToolContext({str(workspace)!r}))
+print(result["missing_characters"], "matplotlib" in sys.modules)
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=workspace

@@ -27,9 +27,12 @@ def size_of(picture: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("x", [None, [1, 2.5, 10], ["one", "two", "three"]])
-def test_every_kind_is_drawn_in_the_size_asked_for(kind: str, x: Any, workspace: Path, context: ToolContext) -> None:
+def test_every_kind_is_drawn_in_the_size_asked_for(
+    kind: str, x: Any, workspace: Path, context: ToolContext
+) -> None:
     series = {"name": "s", "y": [3, 1, 2]} | ({} if x is None else {"x": x})
-    result = draw(context, kind, "out/a.png", series=[series], title="T", x_label="x", y_label="y", width=321, height=200)
+    labels = {"title": "T", "x_label": "x", "y_label": "y"}
+    result = draw(context, kind, "out/a.png", series=[series], width=321, height=200, **labels)
     picture = workspace / "out/a.png"
     assert result == {
         "path": "out/a.png",
@@ -51,7 +54,7 @@ def test_the_same_data_give_the_same_bytes_and_others_do_not(workspace: Path, co
 
 @pytest.mark.parametrize("kind", ["line", "bar", "scatter", "hist"])
 def test_columns_of_a_csv_file_are_drawn(kind: str, workspace: Path, context: ToolContext) -> None:
-    (workspace / "m.csv").write_text("\ufeffmonth,a, b ,note\nJan,1,2,x\nFeb,, 3 ,y\n\nMar,4\n", encoding="utf-8")
+    (workspace / "m.csv").write_text("\ufeffmonth,a, b ,note\nJan,1,2,x\nFeb,, 3 ,y\n\nMar,4\n")
     result = draw(context, kind, csv={"path": "m.csv", "x": "month", "y": ["a", " b "]})
     assert (result["points"], result["warnings"]) == (6, [])
 
@@ -75,7 +78,8 @@ def test_series_over_different_places_share_an_axis(context: ToolContext) -> Non
 
 
 def test_dollar_signs_are_no_mathematics_and_missing_letters_are_told(context: ToolContext) -> None:
-    assert draw(context, "line", series=[{"y": [1], "name": "$x_{"}], title="$5 and $6 \\frac{")["warnings"] == []
+    series = [{"y": [1], "name": "$x_{"}]
+    assert draw(context, "line", series=series, title="$5 and $6 \\frac{")["warnings"] == []
     warnings = draw(context, "line", series=[{"y": [1]}], title="漢字")["warnings"]
     assert warnings
     assert all("missing from font" in warning for warning in warnings)
@@ -167,9 +171,11 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 from corral_runner.interface import ToolContext
 from corral_tools import plot
-print(plot.run({{"kind": "line", "path": "a.png", "series": [{{"y": [1, 2]}}]}}, ToolContext({str(workspace)!r})))
+arguments = {{"kind": "line", "path": "a.png", "series": [{{"y": [1, 2]}}]}}
+print(plot.run(arguments, ToolContext({str(workspace)!r})))
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=workspace)
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=workspace)
     assert "'warnings': []" in ended.stdout
     assert ended.stderr == ""
     assert [path.name for path in workspace.iterdir()] == ["a.png"]
