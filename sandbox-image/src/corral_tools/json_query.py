@@ -19,7 +19,11 @@ def run(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":
     document = _document(arguments, context)
     value = _search(arguments["query"], document)
     result, truncated = _bounded(value, bounds.budget_bytes(context))
-    return {"value": json_values.from_python(result), "type": _type(value), "truncated": truncated}
+    return {
+        "value": json_values.from_python(result, bounds.RESULT_BYTES * 2),
+        "type": _type(value),
+        "truncated": truncated,
+    }
 
 
 def _document(arguments: "Mapping[str, Any]", context: "ToolContext") -> "JSON":

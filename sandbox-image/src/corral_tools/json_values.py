@@ -20,16 +20,20 @@ class _NotJSON(Exception):  # noqa: N818 - never leaves this module
     """The value as a whole is to be described: too deep, too large, or in a circle."""
 
 
-def from_python(value: object) -> "JSON":
+def from_python(value: object, limit_bytes: int = MAX_BYTES) -> "JSON":
     """A JSON value that says what the Python value is.
 
     ``None``, booleans, finite numbers (integers up to 64 bits), texts, and the lists, tuples and dicts (with
     texts as keys) made of them stay what they are. Anything else, wherever it is, becomes
     ``{"type": NAME, "repr": TEXT}``, and so does a whole that is too large or too deep; ``truncated`` is true
     beside a ``repr`` that was cut.
+
+    Args:
+        value: any value.
+        limit_bytes: how many bytes of JSON it may become.
     """
     try:
-        return _Conversion().convert(value, MAX_DEPTH)
+        return _Conversion(limit_bytes).convert(value, MAX_DEPTH)
     except (_NotJSON, RecursionError):
         return describe(value)
 
@@ -60,13 +64,13 @@ def describe(value: object) -> "JSON":
 class _Conversion:
     """One conversion, with what is left of its budget."""
 
-    def __init__(self) -> None:
-        self._left_bytes = MAX_BYTES
+    def __init__(self, limit_bytes: int) -> None:
+        self._left_bytes = limit_bytes
 
     def convert(self, value: object, depth: int) -> "JSON":
         # Subclasses become what they extend, as with `json`: an IntEnum is a number, a Counter an object.
         if value is None or value is True or value is False:
-            self._spend(5)
+            self._spend(6)
             return value
         if isinstance(value, (str, int, float)):
             return self._scalar(value)
@@ -85,21 +89,21 @@ class _Conversion:
         plain = str.__str__(value)
         if not _is_unicode(plain):
             return self._described(value)
-        self._spend(bounds.encoded_bytes(plain))
+        self._spend(bounds.encoded_bytes(plain) + 1)
         return plain
 
     def _integer(self, value: int) -> "JSON":
         plain = int(value)
         if not MIN_INTEGER <= plain <= MAX_INTEGER:
             return self._described(value)
-        self._spend(20)
+        self._spend(plain.bit_length() // 3 + 3)  # three bits and a bit make a digit; a sign, a comma
         return plain
 
     def _float(self, value: float) -> "JSON":
         plain = float(value)
         if plain - plain != 0:  # infinities and not-a-number; JSON has none of them (RFC 8259, section 6)
             return self._described(value)
-        self._spend(20)
+        self._spend(plain.bit_length() // 3 + 3)  # three bits and a bit make a digit; a sign, a comma
         return plain
 
     def _array(self, value: "list[object] | tuple[object, ...]", depth: int) -> "JSON":
@@ -114,7 +118,7 @@ class _Conversion:
         self._spend(2)
         converted = {}
         for key, item in value.items():
-            self._spend(bounds.encoded_bytes(key) + 2)
+            self._spend(bounds.encoded_bytes(key) + 1)
             converted[str.__str__(key)] = self.convert(item, depth - 1)
         return converted
 

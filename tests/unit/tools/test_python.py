@@ -110,7 +110,9 @@ def test_a_value_that_is_too_large_or_too_deep_is_described_and_cut(context: Too
 
 
 def test_a_value_that_just_fits_is_kept(context: ToolContext) -> None:
-    assert execute(context, f"'x' * {json_values.MAX_BYTES - 2}") == "x" * (json_values.MAX_BYTES - 2)
+    room = json_values.MAX_BYTES - len('"",')
+    assert execute(context, f"'x' * {room}") == "x" * room
+    assert execute(context, f"'x' * {room + 1}")["truncated"] is True
 
 
 @given(

@@ -17,6 +17,8 @@ from corral.client.asynchronous import AsyncClient
 
 #: Started ahead for many tasks; each waits with a few megabytes.
 _MOST_WAITING = 4
+#: What observers say when they are told of an interruption.
+CANCELLING = "cancelling; Ctrl-C once more ends everything at once"
 
 
 class Observer(Protocol):

@@ -176,9 +176,7 @@ def _bytes(path: Path, limit_bytes: int) -> bytes:
 
 def _text(data: bytes, source: str, limit_bytes: int) -> str:
     if len(data) > limit_bytes:
-        raise BadInputError(
-            f"{source}: larger than {limit_bytes >> 10} KiB, the most that goes in this way"
-        )
+        raise BadInputError(f"{source}: larger than {limit_bytes >> 10} KiB, the most that goes in this way")
     try:
         return data.decode()
     except UnicodeDecodeError as error:

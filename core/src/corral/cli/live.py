@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from corral.api import AgentTask, Frame, Output, Progress
+from corral.cli.execution import CANCELLING
 from corral.cli.exits import ReaderGoneError, UnwritableError
 from corral.cli.terminal import Stream, Terminal
 from corral.cli.visible import VisibleStream, one_line
@@ -69,7 +70,7 @@ class LiveOutput:
             self._erase_status()
             if self._terminal.err.is_terminal:
                 self._terminal.err.line()  # the terminal has shown ^C
-                self._terminal.note("cancelling; Ctrl-C once more ends everything at once")
+            self._terminal.note(CANCELLING)
 
     def abandon(self) -> None:
         """Leave everything as it is."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from corral.api import AgentTask, Frame, Phase
+from corral.cli.execution import CANCELLING
 from corral.cli.summary import duration_of, phase_style
 from corral.cli.terminal import Terminal
 from corral.cli.visible import visible
@@ -22,7 +23,8 @@ _CURSOR = b"\x1b[?25h\n"
 class Quiet:
     """The observer of tasks whose results alone matter."""
 
-    def __init__(self, on_file: OnFile) -> None:
+    def __init__(self, terminal: Terminal, on_file: OnFile) -> None:
+        self._terminal = terminal
         self._on_file = on_file
 
     def started(self, index: int) -> None:
@@ -39,7 +41,8 @@ class Quiet:
         """Nothing to show."""
 
     def interrupted(self) -> None:
-        """Nothing to show."""
+        """Say what happens."""
+        self._terminal.note(CANCELLING)
 
     def abandon(self) -> None:
         """Nothing to clean up."""
@@ -49,8 +52,7 @@ class Lines(Quiet):
     """A line on standard error for each task that ended."""
 
     def __init__(self, terminal: Terminal, tasks: Sequence[AgentTask], on_file: OnFile) -> None:
-        super().__init__(on_file)
-        self._terminal = terminal
+        super().__init__(terminal, on_file)
         self._count = len(tasks)
         self._ended = 0
 
@@ -63,17 +65,12 @@ class Lines(Quiet):
             + (f" after {took}" if took else "")
         )
 
-    def interrupted(self) -> None:
-        """Say what happens."""
-        self._terminal.note("cancelling; Ctrl-C once more ends everything at once")
-
 
 class Bar(Quiet):
     """A progress bar on standard error, and above it a line for each task that did not succeed."""
 
     def __init__(self, terminal: Terminal, tasks: Sequence[AgentTask], on_file: OnFile) -> None:
-        super().__init__(on_file)
-        self._terminal = terminal
+        super().__init__(terminal, on_file)
         self._tasks = tasks
         self._running: dict[int, str] = {}
         self._failed = 0
@@ -96,9 +93,7 @@ class Bar(Quiet):
     def interrupted(self) -> None:
         """Say what happens."""
         if self._progress is not None:
-            self._progress.console.print(
-                "cancelling; Ctrl-C once more ends everything at once", style="yellow"
-            )
+            self._progress.console.print(CANCELLING, style="yellow")
 
     def abandon(self) -> None:
         """Give the terminal its cursor back."""

@@ -98,7 +98,7 @@ def run_request(
 def _observer(request: Request, terminal: Terminal, returned: _Returned, style: Format) -> Observer:
     if len(request.tasks) == 1:
         if style is not Format.TABLE:
-            return Quiet(returned.take)
+            return Quiet(terminal, returned.take)
         return LiveOutput(
             terminal,
             lambda execution, path, data: returned.take(0, execution, path, data),
@@ -106,7 +106,11 @@ def _observer(request: Request, terminal: Terminal, returned: _Returned, style: 
         )
     if terminal.err.is_terminal:
         return Bar(terminal, request.tasks, returned.take)
-    return Lines(terminal, request.tasks, returned.take) if style is Format.TABLE else Quiet(returned.take)
+    return (
+        Lines(terminal, request.tasks, returned.take)
+        if style is Format.TABLE
+        else Quiet(terminal, returned.take)
+    )
 
 
 def _show_one(task: AgentTask, live: LiveOutput, terminal: Terminal, *, by_name: bool) -> None:

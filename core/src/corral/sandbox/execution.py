@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -142,7 +142,9 @@ async def execute(
                 return record.status(_with_text_result(request, record, result))
     except TimeoutError:
         sandbox.kill()
-        message = "the deadline passed and the runner did not end the tool; the sandbox was killed from outside"
+        message = (
+            "the deadline passed and the runner did not end the tool; the sandbox was killed from outside"
+        )
         return record.refused(Reason.DEADLINE_EXCEEDED, message)
     except RequestRefusedError as error:
         reason = Reason.UNSUPPORTED if error.code == "Unsupported" else Reason.SANDBOX_FAILED
@@ -170,15 +172,22 @@ async def _next(frames: AsyncIterator[Frame], deadline: float) -> Frame:
 
 def output_file(path: str, data: bytes) -> OutputFile:
     """Describe a file that came back; its content is in the status only if it is small."""
-    content: Mapping[str, str] = {}
+    text: str | None = None
+    encoded: str | None = None
     if len(data) <= STATUS_FILE_BYTES:
         try:
             text = data.decode()
-            content = {"content": text} if "\0" not in text else {"content_base64": b64encode(data).decode("ascii")}
         except UnicodeDecodeError:
-            content = {"content_base64": b64encode(data).decode("ascii")}
-    values = {"content": None, "content_base64": None, **content}
-    return OutputFile.model_construct(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest(), **values)
+            text = None
+        if text is None or "\0" in text:
+            text, encoded = None, b64encode(data).decode("ascii")
+    return OutputFile.model_construct(
+        path=path,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        content=text,
+        content_base64=encoded,
+    )
 
 
 def _now() -> datetime:

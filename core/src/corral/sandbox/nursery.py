@@ -19,7 +19,12 @@ from corral.sandbox.profile import Profile
 #: What bubblewrap says, and what a person can do about it.
 _REMEDIES = (
     (
-        ("setting up uid map", "No permissions to creat", "Creating new namespace failed", "loopback: Failed"),
+        (
+            "setting up uid map",
+            "No permissions to creat",
+            "Creating new namespace failed",
+            "loopback: Failed",
+        ),
         "this machine does not let an ordinary user make the namespaces of a sandbox",
         "Run `corral doctor`: it names the setting and how to change it",
     ),
@@ -112,7 +117,9 @@ class Nursery:
             self._count += 1
             cell = self._cells[self._count] = Cell(channel)
             try:
-                socket.send_fds(self._control, [json.dumps({"cell": self._count}).encode()], [theirs.fileno()])
+                socket.send_fds(
+                    self._control, [json.dumps({"cell": self._count}).encode()], [theirs.fileno()]
+                )
             except OSError as error:
                 self._end(error)
         return cell

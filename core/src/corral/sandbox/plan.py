@@ -73,6 +73,7 @@ EMBEDDED = Abilities(host_workspace=True)
 def plan(
     call: Call,
     owner: Owner,
+    *,
     catalogue: Catalogue,
     policy: Policy,
     secrets: Mapping[str, str],
@@ -213,4 +214,6 @@ def _invalid(problems: list[Problem]) -> Refusal:
 
 
 def _refusal(reason: Reason, message: str, *, field: str | None = None, rule: str | None = None) -> Refusal:
-    return Refusal(reason, message, ExecutionError(type=reason.value, message=message, field=field, rule=rule))
+    return Refusal(
+        reason, message, ExecutionError(type=reason.value, message=message, field=field, rule=rule)
+    )
