@@ -14,6 +14,7 @@ from corral_runner.frames import FrameBuffer, as_base64
 from corral_runner.jsonlines import MalformedLine, decode, encode
 from corral_runner.processes import Processes
 from corral_runner.supervisor import Supervisor
+from corral_runner.tool_process import ToolProcess
 from corral_runner.workspace import Refused, Workspace
 
 TYPE_CHECKING = False
@@ -45,6 +46,8 @@ class Server:
         self._owner: tuple[str, int] | None = None
         self._executions: set[str] = set()
         self._current: Supervisor | None = None
+        #: Forked ahead for the first execution; later ones of a session fork when they start.
+        self._unborn: ToolProcess | None = None
         self._processes = Processes()
         self._written = procfs.WriteMeter()
         self._workspace = Workspace(workspace)
@@ -85,6 +88,7 @@ class Server:
 
     def serve(self) -> None:
         """Run until released, or, without a listener, until the last connection is gone."""
+        self._unborn = ToolProcess(self._settings, self._workspace.path)
         while not self._released and (self._connections or self._listener is not None):
             timeout = None
             if self._current is not None:
@@ -247,9 +251,11 @@ class Server:
             self._processes,
             self._written,
             disk,
+            self._unborn or ToolProcess(self._settings, self._workspace.path),
         )
+        self._unborn = None
         self._frames.execution = execution.id
-        supervisor.start(owner[1])
+        supervisor.start(owner[1], request["execution"])
         self._owner = owner
         self._executions.add(execution.id)
         self._current = supervisor

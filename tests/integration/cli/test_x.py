@@ -1,0 +1,2 @@
+from eventually import eventually
+assert eventually
