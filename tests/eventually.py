@@ -1,5 +1,6 @@
 """Waiting for what takes its time, in the one way that tests do it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,3 +33,17 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"not so after {seconds:g} s; the last state was {state!r}")
         time.sleep(_PAUSE_SECONDS)
+
+
+async def eventually_async(
+    look: Callable[[], _T], is_so: Callable[[_T], bool] = bool, *, seconds: float = PATIENCE_SECONDS
+) -> _T:
+    """Do the same as ``eventually`` where an event loop must go on meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        state = look()
+        if is_so(state):
+            return state
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so after {seconds:g} s; the last state was {state!r}")
+        await asyncio.sleep(_PAUSE_SECONDS)

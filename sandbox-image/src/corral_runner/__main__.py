@@ -16,7 +16,7 @@ from corral_runner import tool
 from corral_runner.connection import Tokens
 from corral_runner.jsonlines import decode
 from corral_runner.nursery import Nursery, share_memory_with_forks
-from corral_runner.server import Server, detach_standard_streams
+from corral_runner.server import Server
 from corral_runner.settings import Settings
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     settings = Settings(decode(text.encode()))
     socket = _socket.socket(fileno=settings.descriptor)
     start, read = (os.environ.get(f"CORRAL_{kind}_TOKEN_SHA256") for kind in ("START", "READ"))
-    detach_standard_streams()
+    _detach_standard_streams()
     tool.prepare()
     if mode == "nursery":
         Nursery(settings, socket).run()
@@ -39,6 +39,18 @@ def main() -> None:
     else:
         server.adopt(socket)
     server.serve()
+
+
+def _detach_standard_streams() -> None:
+    """Make descriptors 0 and 1 pipes that lead nowhere; a tool gets its own later.
+
+    What the runner itself dies of still reaches its owner on descriptor 2.
+    """
+    read, write = os.pipe()
+    os.dup2(read, 0)
+    os.dup2(write, 1)
+    os.close(read)
+    os.close(write)
 
 
 if __name__ == "__main__":

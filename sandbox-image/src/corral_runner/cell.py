@@ -71,7 +71,11 @@ def furnish(settings: "Settings", uid: int, gid: int) -> None:
     private = kernel.MS_NOSUID | kernel.MS_NODEV
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", _SCRATCH, "tmpfs", private, f"size={_FIRST_SIZE},nr_inodes={INODES},mode=0755")
-    places = {name: place for name, place in _PLACES.items() if not (place == WORKSPACE and settings.bound_workspace)}
+    places = {
+        name: place
+        for name, place in _PLACES.items()
+        if not (place == WORKSPACE and settings.bound_workspace)
+    }
     for name, place in places.items():
         directory = f"{_SCRATCH}/{name}"
         os.mkdir(directory, 0o700)

@@ -25,7 +25,17 @@ class LineTooLong(ValueError):  # noqa: N818 - what the peer sent
 class Connection:
     """A stream socket that never blocks."""
 
-    __slots__ = ("_lines", "_outgoing", "_pieces", "_rest", "cursor", "ended", "may_read", "may_start", "socket")
+    __slots__ = (
+        "_lines",
+        "_outgoing",
+        "_pieces",
+        "_rest",
+        "cursor",
+        "ended",
+        "may_read",
+        "may_start",
+        "socket",
+    )
 
     def __init__(self, socket: "_socket.socket", *, may_start: bool, may_read: bool) -> None:
         socket.setblocking(False)

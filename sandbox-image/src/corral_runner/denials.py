@@ -75,7 +75,8 @@ class Denials:
 
     def as_json(self) -> "list[dict[str, str | int]]":
         return [
-            {"syscall": name, "detail": detail, "count": count} for (name, detail), count in self.counts.items()
+            {"syscall": name, "detail": detail, "count": count}
+            for (name, detail), count in self.counts.items()
         ]
 
     def _remember(self, name: str, arguments: "list[int]") -> None:

@@ -43,7 +43,9 @@ class Disk:
             try:
                 cell.resize(limit_bytes)
             except OSError as error:
-                raise OSError(errno.ENOSPC, f"more than the disk limit of {limit_bytes} bytes is there already") from error
+                raise OSError(
+                    errno.ENOSPC, f"more than the disk limit of {limit_bytes} bytes is there already"
+                ) from error
         self._limit_bytes = limit_bytes
         self._places = settings.file_systems
         #: One place in each of the file systems.

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 _WAYS = ("builtin", "function", "command")
 
 
+class Malformed(ValueError):  # noqa: N818 - what the request is
+    """A request that the protocol does not know; the text names the field."""
+
+
 class Execution:
     """Fields, shapes and units as in docs/runner-protocol.md.
 
     Raises:
-        ValueError: a field is missing or is not what the protocol says; the text names it.
+        Malformed: a field is missing or is not what the protocol says; the text names it.
     """
 
     __slots__ = (
@@ -31,7 +35,7 @@ class Execution:
         "run",
     )
 
-    def __init__(self, request: "Mapping[str, Any]") -> None:
+    def __init__(self, request: "Any") -> None:
         values = _object(request, "execution")
         self.id = _text(values.get("id"), "execution.id")
         self.run = _run(_object(values.get("run"), "execution.run"))
@@ -40,13 +44,13 @@ class Execution:
         self.env = _environment(_object(values.get("env", {}), "execution.env"))
         self.network = _text(values.get("network", "none"), "execution.network")
         if self.network not in {"none", "open"}:
-            raise ValueError("execution.network is neither none nor open")
+            raise Malformed("execution.network is neither none nor open")
         self.allowed_paths = _texts(values.get("allowedPaths", ["."]), "execution.allowedPaths")
         self.permissions = _texts(values.get("permissions", ["read"]), "execution.permissions")
         self.outputs = _texts(values.get("outputs", []), "execution.outputs")
         self.outputs_limit_bytes = values.get("outputsLimitBytes", 16 << 20)
         if type(self.outputs_limit_bytes) is not int or self.outputs_limit_bytes < 0:
-            raise ValueError("execution.outputsLimitBytes is no number of bytes")
+            raise Malformed("execution.outputsLimitBytes is no number of bytes")
 
     def may(self, permission: str) -> bool:
         return permission in self.permissions or "admin" in self.permissions
@@ -56,19 +60,19 @@ def owner_of(request: "Mapping[str, Any]") -> "tuple[str, int]":
     """Read whom a ``start`` request is for.
 
     Raises:
-        ValueError: the request does not say.
+        Malformed: the request does not say.
     """
     owner = _object(request.get("owner"), "owner")
     attempt = owner.get("attempt")
     if type(attempt) is not int:
-        raise ValueError("owner.attempt is no whole number")
+        raise Malformed("owner.attempt is no whole number")
     return _text(owner.get("uid"), "owner.uid"), attempt
 
 
 def _run(run: "dict[str, Any]") -> "dict[str, Any]":
     ways = [way for way in _WAYS if way in run]
     if len(ways) != 1:
-        raise ValueError(f"execution.run names {len(ways)} of {', '.join(_WAYS)}, not one")
+        raise Malformed(f"execution.run names {len(ways)} of {', '.join(_WAYS)}, not one")
     if ways == ["builtin"]:
         _text(run["builtin"], "execution.run.builtin")
     elif ways == ["function"]:
@@ -76,7 +80,7 @@ def _run(run: "dict[str, Any]") -> "dict[str, Any]":
         _text(function.get("code"), "execution.run.function.code")
         _text(function.get("entrypoint", "main"), "execution.run.function.entrypoint")
     elif not _texts(run["command"], "execution.run.command"):
-        raise ValueError("execution.run.command is empty")
+        raise Malformed("execution.run.command is empty")
     if run.get("stdin") is not None:
         _text(run["stdin"], "execution.run.stdin", may_hold_nul=True)
     return run
@@ -86,25 +90,25 @@ def _environment(values: "dict[str, Any]") -> "dict[str, str]":
     for name, value in values.items():
         _text(value, f"execution.env.{name[:100]}")
         if not name or "=" in name or "\0" in name:
-            raise ValueError(f"execution.env: {name[:100]!r} is no name of an environment variable")
+            raise Malformed(f"execution.env: {name[:100]!r} is no name of an environment variable")
     return values
 
 
 def _object(value: "Any", field: str) -> "dict[str, Any]":
     if not isinstance(value, dict):
-        raise ValueError(f"{field} is no object")
+        raise Malformed(f"{field} is no object")
     return value
 
 
 def _text(value: "Any", field: str, *, may_hold_nul: bool = False) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{field} is no string")
+        raise Malformed(f"{field} is no string")
     if "\0" in value and not may_hold_nul:
-        raise ValueError(f"{field} holds a NUL character")
+        raise Malformed(f"{field} holds a NUL character")
     return value
 
 
 def _texts(value: "Any", field: str) -> "list[str]":
     if not isinstance(value, list):
-        raise ValueError(f"{field} is no list")
+        raise Malformed(f"{field} is no list")
     return [_text(item, f"{field}[{index}]") for index, item in enumerate(value)]

@@ -50,7 +50,9 @@ class TextChunks:
         try:
             return {"data": data.decode()}
         except UnicodeDecodeError as error:
-            cut_short = error.end == len(data) and len(data) - error.start < 4 and "end of data" in error.reason
+            cut_short = (
+                error.end == len(data) and len(data) - error.start < 4 and "end of data" in error.reason
+            )
             if not cut_short:
                 return as_base64(data)
             data, self._rest = data[: error.start], data[error.start :]

@@ -52,7 +52,7 @@ else:
     def _refuse(value: object) -> object:
         raise TypeError(f"{type(value).__name__} is not a JSON value")
 
-    _scan = _json.make_scanner(_Context())
+    _scan = _json.make_scanner(_Context())  # type: ignore[arg-type]
 
     def _encoder(markers: "dict[int, object]") -> "Any":
         # allow_nan=False: NaN and Infinity are not JSON, and other readers refuse them.

@@ -205,6 +205,10 @@ def open_beneath(directory: int, path: str, flags: int, mode: int = 0) -> int:
     """
     how = b"".join(
         part.to_bytes(8, sys.byteorder)
-        for part in (flags | os.O_CLOEXEC, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+        for part in (
+            flags | os.O_CLOEXEC,
+            mode,
+            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+        )
     )
     return call("openat2", directory, os.fsencode(path), how, len(how))

@@ -123,7 +123,9 @@ class Meters:
             self._socket_bytes = procfs.socket_bytes() if self._counts_sockets else 0
         limits = self._limits
         if found.tasks > limits.processes:
-            return exceeded("ProcessLimit", "processes", limits.processes, "count", "sampler and RLIMIT_NPROC")
+            return exceeded(
+                "ProcessLimit", "processes", limits.processes, "count", "sampler and RLIMIT_NPROC"
+            )
         if self._disk.exceeded(now):
             return exceeded("DiskLimit", "disk", limits.disk_bytes, "bytes", "sampler")
         if self._over_memory(found):

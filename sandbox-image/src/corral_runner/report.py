@@ -168,16 +168,17 @@ class Report:
 
 
 def _fraction(value: "Any") -> "float | None":
-    return min(1.0, max(0.0, float(value))) if type(value) in {int, float} else None
+    # A whole number may be too large to become a float.
+    return float(min(1, max(0, value))) if type(value) in {int, float} else None
 
 
 def _error(message: "dict[str, Any]", *, before_ready: bool) -> "dict[str, Any]":
     reason = message.get("reason")
-    if not isinstance(reason, str):
-        reason = "ToolError"
-    elif reason not in _TELLABLE and not (before_ready and reason == "SandboxFailed"):
-        reason = "ToolError"
-    told: dict[str, Any] = {"reason": reason, "message": clean(message.get("message", ""), _MESSAGE_CHARACTERS)}
+    tellable = isinstance(reason, str) and (
+        reason in _TELLABLE or (before_ready and reason == "SandboxFailed")
+    )
+    text = clean(message.get("message", ""), _MESSAGE_CHARACTERS)
+    told: dict[str, Any] = {"reason": reason if tellable else "ToolError", "message": text}
     for name in ("errorType", "field", "rule", "cause"):
         if message.get(name) is not None:
             told[name] = clean(message[name], 1000)
@@ -188,8 +189,8 @@ def _error(message: "dict[str, Any]", *, before_ready: bool) -> "dict[str, Any]"
 
 
 def clean(value: "Any", most: int) -> str:
-    """Return a string of at most ``most`` characters that UTF-8 can encode."""
-    text = value if isinstance(value, str) else str(value)[:most]
+    """Return a string of at most ``most`` characters that UTF-8 can encode; what is no string is only named."""
+    text = value if isinstance(value, str) else f"({type(value).__name__})"
     return text[:most].encode("utf-8", "replace").decode()
 
 

@@ -32,7 +32,12 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 # asm-generic/mman.h
 _PROT_WRITE = 0x2
-_MAP_TYPE_OR_ANONYMOUS, _MAP_PRIVATE_ANONYMOUS, _MAP_SHARED_ANONYMOUS, _MAP_HUGETLB = 0x2F, 0x22, 0x21, 0x40000
+_MAP_TYPE_OR_ANONYMOUS, _MAP_PRIVATE_ANONYMOUS, _MAP_SHARED_ANONYMOUS, _MAP_HUGETLB = (
+    0x2F,
+    0x22,
+    0x21,
+    0x40000,
+)
 #: A private mapping of this size or more is shown to the runner, so that a result can tell when it was one too many.
 LARGE_MAPPING_BYTES = 16 << 20
 

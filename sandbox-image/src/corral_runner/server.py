@@ -1,7 +1,6 @@
 """The runner's main loop: connections in, frames out, one owner, one execution at a time."""
 
 import _socket
-import os
 import select
 import time
 
@@ -45,6 +44,8 @@ class Server:
         self._released = False
         self._owner: tuple[str, int] | None = None
         self._executions: set[str] = set()
+        #: Why a file could not be put, so that nothing starts without it.
+        self._missing_file: tuple[str, str] | None = None
         self._current: Supervisor | None = None
         #: Forked ahead for the first execution; later ones of a session fork when they start.
         self._unborn: ToolProcess | None = None
@@ -52,10 +53,8 @@ class Server:
         self._written = procfs.WriteMeter()
         self._workspace = Workspace(workspace)
         self._frames = FrameBuffer()
-        isolation = self._isolation()
-        self._frames.append(
-            "ready", runner=VERSION, protocol=PROTOCOL, isolation=isolation, weakened=settings.weakened
-        )
+        told = {"isolation": self._isolation(), "weakened": settings.weakened}
+        self._frames.append("ready", runner=VERSION, protocol=PROTOCOL, **told)
         if settings.holds("undumpable"):
             # Whoever shares the sandbox must not read or trace the runner, whatever its user.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -182,12 +181,20 @@ class Server:
             operation = request["op"][:50]
             self._request(connection, request["op"], request)
         except Refused as error:
-            self._refuse(connection, "PathRefused", str(error))
+            self._fail(connection, operation, "PathRefused", str(error))
         except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            self._refuse(connection, "MalformedRequest", f"{operation}: {error or type(error).__name__}")
+            message = str(error) or type(error).__name__
+            self._fail(connection, operation, "MalformedRequest", f"{operation}: {message}")
         except OSError as error:
             full = error.errno in {28, 122}  # ENOSPC, EDQUOT
-            self._refuse(connection, "DiskLimit" if full else "SandboxFailed", f"{operation}: {error}")
+            self._fail(
+                connection, operation, "DiskLimit" if full else "SandboxFailed", f"{operation}: {error}"
+            )
+
+    def _fail(self, connection: Connection, operation: str, code: str, message: str) -> None:
+        if operation == "put":
+            self._missing_file = code, message
+        self._refuse(connection, code, message)
 
     def _refuse(self, connection: Connection, code: str, message: str) -> None:
         connection.answer({"type": "error", "code": code, "message": message[:_MESSAGE_CHARACTERS]})
@@ -237,21 +244,24 @@ class Server:
         if self._current is not None:
             self._refuse(connection, "Busy", "an execution is running; a sandbox runs one at a time")
             return
+        if self._missing_file is not None:
+            (code, message), self._missing_file = self._missing_file, None
+            self._refuse(connection, code, f"not started without its files: {message}")
+            return
         unenforced = self._unenforced(execution)
         if unenforced:
             self._refuse(connection, "Unsupported", unenforced)
             return
-        disk = Disk(self._settings, self._workspace.path, execution.limits.disk_bytes)
         supervisor = Supervisor(
-            execution,
-            self._settings,
-            self._frames,
-            self,
-            self._workspace,
-            self._processes,
-            self._written,
-            disk,
-            self._unborn or ToolProcess(self._settings, self._workspace.path),
+            execution=execution,
+            settings=self._settings,
+            frames=self._frames,
+            reactor=self,
+            workspace=self._workspace,
+            processes=self._processes,
+            written=self._written,
+            disk=Disk(self._settings, self._workspace.path, execution.limits.disk_bytes),
+            process=self._unborn or ToolProcess(self._settings, self._workspace.path),
         )
         self._unborn = None
         self._frames.execution = execution.id
@@ -288,15 +298,3 @@ class Server:
             yield encode({**head, "data": "", "last": True})
 
         connection.answer_in_pieces(pieces())
-
-
-def detach_standard_streams() -> None:
-    """Make descriptors 0 and 1 pipes that lead nowhere; a tool gets its own later.
-
-    What the runner itself dies of still reaches its owner on descriptor 2.
-    """
-    read, write = os.pipe()
-    os.dup2(read, 0)
-    os.dup2(write, 1)
-    os.close(read)
-    os.close(write)

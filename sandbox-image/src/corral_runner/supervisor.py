@@ -45,6 +45,7 @@ class Supervisor:
 
     def __init__(
         self,
+        *,
         execution: "Execution",
         settings: "Settings",
         frames: "FrameBuffer",

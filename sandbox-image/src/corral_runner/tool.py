@@ -4,28 +4,23 @@ Runs in the child of a fork of the runner. Nothing here is trusted by the runner
 arrives on the report channel is the tool's word about itself, bounded and parsed as such.
 """
 
-import errno
 import os
 import sys
-import time
 
 from corral_runner import kernel, landlock, seccomp
 from corral_runner.execution import Execution
-from corral_runner.interface import InvalidArgument, PermissionRefused, ToolContext, ToolFailure
-from corral_runner.jsonlines import decode, encode
+from corral_runner.interface import ToolContext, ToolFailure
+from corral_runner.jsonlines import decode
+from corral_runner.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from typing import Any, NoReturn
 
-    import _socket
-
-    from corral_runner.limits import Limits
     from corral_runner.settings import Settings
 
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
-#: Progress frames a second; a tool that reports more often loses the ones between.
-_PROGRESS_PER_SECOND = 20
 
 
 def become(
@@ -105,14 +100,9 @@ def prepare() -> None:
 
     Descriptors 0 to 2 are pipes here as they will be in the tool, so the stream objects suit both.
     """
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", errors="replace", closefd=False)  # type: ignore[misc]
-    # A line at a time, so that people can watch.
-    sys.stdout = sys.__stdout__ = open(  # type: ignore[misc]
-        1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
-    sys.stderr = sys.__stderr__ = open(  # type: ignore[misc]
-        2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-    )
+    sys.stdin = sys.__stdin__ = _stream(0, "r", errors="replace")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _stream(1, "w", errors="backslashreplace")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2, "w", errors="backslashreplace")  # type: ignore[misc]
     os.environ.clear()
     os.environ.update(
         {
@@ -127,6 +117,12 @@ def prepare() -> None:
             "CORRAL_SANDBOX": "1",
         }
     )
+
+
+def _stream(descriptor: int, mode: str, *, errors: str) -> "Any":
+    # A line at a time, so that people can watch what is printed.
+    buffering = 1 if mode == "w" else -1
+    return open(descriptor, mode, buffering, encoding="utf-8", errors=errors, closefd=False)
 
 
 def _environment(execution: "Execution") -> None:
@@ -194,59 +190,6 @@ def _filter_calls(execution: "Execution") -> "int | None":
         return seccomp.install(seccomp.program(network, execute=execute, notify=False), notify=False)
 
 
-class Reporter:
-    """The tool's side of the channel to the runner: descriptor 3."""
-
-    __slots__ = ("_last", "_socket")
-
-    def __init__(self) -> None:
-        import _socket
-
-        self._socket = _socket.socket(fileno=3)
-        self._last = 0.0
-
-    def ready(self, listener: "int | None") -> None:
-        import _socket
-
-        line = encode({"type": "ready", "listener": listener is not None})
-        if listener is None:
-            self._socket.sendall(line)
-            return
-        rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))]
-        self._socket.sendmsg([line], rights)
-        os.close(listener)
-
-    def progress(self, fraction: "float | None", message: str) -> None:
-        now = time.monotonic()
-        if now - self._last < 1 / _PROGRESS_PER_SECOND and fraction != 1:
-            return
-        self._last = now
-        self._socket.sendall(encode({"type": "progress", "fraction": fraction, "message": str(message)[:1000]}))
-
-    def result(self, value: "Any", limit_bytes: int) -> int:
-        try:
-            line = encode({"type": "result", "result": value})
-        except (TypeError, ValueError, RecursionError) as error:
-            self.failed("ToolError", f"the tool's result is not a JSON value: {error}", None)
-            return 1
-        if len(line) > limit_bytes:
-            self.failed(
-                "OutputLimit",
-                f"the result is {len(line)} bytes, the limit is {limit_bytes}; write it to a file and name it in outputs",
-                None,
-            )
-            return 1
-        self._socket.sendall(line)
-        return 0
-
-    def failed(self, reason: str, message: str, error: "BaseException | None", **details: "Any") -> None:
-        body: dict[str, Any] = {"type": "error", "reason": reason, "message": message[:10_000], **details}
-        if error is not None:
-            body["errorType"] = type(error).__name__
-            body["cause"] = str(error)[:10_000]
-        self._socket.sendall(encode(body))
-
-
 def _run(execution: "Execution", workspace: str, report: Reporter) -> int:
     command = execution.run.get("command")
     if command is not None:
@@ -265,13 +208,13 @@ def _run(execution: "Execution", workspace: str, report: Reporter) -> int:
             os.write(2, error.code.encode(errors="replace") + b"\n")
         return code & 0xFF
     except BaseException as error:
-        _explain(error, report, limits)
+        report.explain(error, limits)
         return 1
     return report.result(value, limits.result_bytes)
 
 
 def _execute(command: "list[str]", report: Reporter) -> int:
-    import _signal
+    import _signal  # type: ignore[import-not-found]
 
     # Python ignores these two; a program expects the default.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
@@ -311,54 +254,3 @@ def _function(run: "dict[str, Any]") -> "Any":
         return value
 
     return call
-
-
-def _explain(error: BaseException, report: Reporter, limits: "Limits") -> None:
-    """Report an exception under the reason of its deepest cause that has one of its own."""
-    chain: list[BaseException] = []
-    cursor: BaseException | None = error
-    while cursor is not None and cursor not in chain and len(chain) < 20:
-        chain.append(cursor)
-        cursor = cursor.__cause__ or (None if cursor.__suppress_context__ else cursor.__context__)
-    reason = next((found for found in (_limit_reason(link, limits) for link in chain) if found), None)
-    details: dict[str, Any] = {}
-    if isinstance(error, InvalidArgument):
-        reason, details["field"] = reason or "InvalidArguments", error.field
-    elif isinstance(error, PermissionRefused):
-        reason, details["rule"] = reason or "PermissionDenied", error.rule
-    elif isinstance(error, ToolFailure):
-        details["details"] = error.details
-    else:
-        import traceback
-
-        traceback.print_exception(error)
-        sys.stderr.flush()
-    message = str(error) or type(error).__name__
-    try:
-        report.failed(reason or "ToolError", message, error, **details)
-    except (TypeError, ValueError, RecursionError):
-        report.failed(reason or "ToolError", message, error)
-
-
-def _limit_reason(error: BaseException, limits: "Limits") -> "str | None":
-    if isinstance(error, MemoryError):
-        return "OutOfMemory"
-    if isinstance(error, OSError):
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return "DiskLimit"
-        if error.errno == errno.EFBIG:
-            return "FileSizeLimit"
-        if error.errno == errno.ENOMEM:
-            return "OutOfMemory"
-        # Sockets and pipes say EAGAIN too: only a sandbox that is full makes it the process limit.
-        if error.errno == errno.EAGAIN and _tasks_running() >= limits.processes:
-            return "ProcessLimit"
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return "ProcessLimit"
-    return None
-
-
-def _tasks_running() -> int:
-    from corral_runner import procfs
-
-    return procfs.sample(own_pid=1).tasks

@@ -110,14 +110,15 @@ def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | N
         shown = {**(error or {"type": "PermissionDenied", "message": ""}), "rule": "permissions: execute"}
         message = "the tool tried to execute a program without the execute permission"
         return Verdict("PermissionDenied", message, shown)
-    if found.disk_was_full:
-        return _limit_reached("DiskLimit", execution, error)
-    if found.cut_file:
-        return _limit_reached("FileSizeLimit", execution, error)
-    if found.denied_memory:
-        return _limit_reached("OutOfMemory", execution, error)
-    if found.peak_tasks > execution.limits.processes:
-        return _limit_reached("ProcessLimit", execution, error)
+    limits = (
+        (found.disk_was_full, "DiskLimit"),
+        (found.cut_file, "FileSizeLimit"),
+        (found.denied_memory, "OutOfMemory"),
+        (found.peak_tasks > execution.limits.processes, "ProcessLimit"),
+    )
+    for reached, reason in limits:
+        if reached:
+            return _limit_reached(reason, execution, error)
     if error is not None:
         return Verdict("ToolError", error["message"], error)
     if found.number is not None:
@@ -127,13 +128,15 @@ def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | N
 
 def exceeded(reason: str, name: str, value: float, unit: str, enforced_by: str) -> Stop:
     """Make the decision to end an execution because of a limit."""
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    shown = str(value).removesuffix(".0")
     limit = {"name": name, "value": value, "unit": unit, "enforcedBy": enforced_by}
     return Stop(reason, f"the {name} limit of {shown} {unit} was exceeded", limit)
 
 
 def _error(told: "dict[str, Any]") -> "dict[str, Any]":
-    named = {name: told[name] for name in ("field", "rule", "details", "cause") if name in told}
+    named: dict[str, Any] = {
+        name: told[name] for name in ("field", "rule", "details", "cause") if name in told
+    }
     return {"type": told.get("errorType", "ToolFailure"), "message": told["message"], **named}
 
 
@@ -141,7 +144,7 @@ def _limit_reached(reason: str, execution: "Execution", error: "dict[str, Any] |
     limit = _limit(reason, execution)
     assert limit is not None
     value = limit["value"]
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    shown = str(value).removesuffix(".0")
     message = f"the {limit['name']} limit of {shown} {limit['unit']} was reached"
     return Verdict(reason, message, error, limit)
 

@@ -71,7 +71,9 @@ class Workspace:
         Raises:
             Refused: it is missing, no regular file, or behind a symbolic link.
         """
-        descriptor = _open(self.directory, "/".join(_split(path)), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, path)
+        descriptor = _open(
+            self.directory, "/".join(_split(path)), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, path
+        )
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)

@@ -3,6 +3,7 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.metadata import PackageMetadata
     from typing import Any
 
     from corral_runner.interface import JSON, ToolContext
@@ -20,11 +21,11 @@ def run(arguments: "Mapping[str, Any]", _context: "ToolContext") -> "JSON":
     found: dict[str, JSON] = {}
     for distribution in distributions():
         metadata = distribution.metadata
-        name: str | None = metadata["Name"]
         # A directory left behind by a broken removal has no metadata to speak of.
+        name = _field(metadata, "Name")
         if not name or _normalized(name) in found or wanted not in _normalized(name):
             continue
-        summary = metadata["Summary"] or ""
+        summary = _field(metadata, "Summary")
         found[_normalized(name)] = {
             "name": name,
             "version": distribution.version,
@@ -36,6 +37,11 @@ def run(arguments: "Mapping[str, Any]", _context: "ToolContext") -> "JSON":
         "count": len(names),
         "truncated": len(names) > MAX_PACKAGES,
     }
+
+
+def _field(metadata: "PackageMetadata", name: str) -> str:
+    # Not metadata[name]: what is missing gives None in Python 3.11, and a warning from 3.12 on.
+    return str((metadata.get_all(name) or [""])[0])
 
 
 def _normalized(name: str) -> str:

@@ -101,7 +101,10 @@ def test_a_value_is_read_as_its_schema_says(word: str, value: Any) -> None:
         ("share=nan", 'share: expected a number, found "nan"'),
         ("flag=2", 'flag: expected true or false, found "2"'),
         ("options=5", 'options: expected a JSON object, found "5"'),
-        ("options={5}", "options: expected JSON, expecting property name enclosed in double quotes at line 1, column 2"),
+        (
+            "options={5}",
+            "options: expected JSON, expecting property name enclosed in double quotes at line 1, column 2",
+        ),
         ("numbers=x", 'numbers: expected a whole number, found "x"'),
         ("text:=five", "text: expected JSON after :=, expecting value at line 1, column 1"),
         ("text:=NaN", "text: expected JSON after :=, found NaN, which is no JSON"),
@@ -149,7 +152,11 @@ def test_files_and_standard_input_are_read_through_who_calls() -> None:
 def test_what_is_written_as_a_word_is_read_as_the_same_value(name: str, value: st.DataObject) -> None:
     wanted = value.draw(
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(),
             lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
             max_leaves=5,
         )
@@ -170,7 +177,7 @@ def test_a_word_is_quoted_as_a_person_would() -> None:
 
 
 def test_types_follow_references_but_not_for_ever() -> None:
-    assert types_of(SCHEMA["properties"]["referred"], SCHEMA) == {"integer"}
+    assert types_of(SCHEMA["properties"]["referred"], SCHEMA) == frozenset({"integer"})
     assert types_of(SCHEMA["properties"]["endless"], SCHEMA) is None
     assert types_of({"$ref": "#/nowhere"}, SCHEMA) is None
     assert types_of({"$ref": "https://example.com/schema"}, SCHEMA) is None

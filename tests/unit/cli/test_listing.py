@@ -38,7 +38,10 @@ TOOL = Tool.from_wire(
                 {
                     "name": "all",
                     "arguments": {"text": "it's", "skip": ["a", "b"], "mode": "lines"},
-                    "files": [{"path": "d/a b.txt", "content": "50%\n\\'\t"}, {"path": "b", "contentBase64": "/w=="}],
+                    "files": [
+                        {"path": "d/a b.txt", "content": "50%\n\\'\t"},
+                        {"path": "b", "contentBase64": "/w=="},
+                    ],
                     "env": [{"name": "LANG", "value": "C C"}],
                     "reason": "ToolError",
                 }
@@ -93,7 +96,7 @@ def test_a_tool_is_shown_with_all_that_a_caller_needs() -> None:
         "\n"
         "Examples\n"
         "  # all (ends with ToolError)\n"
-        "  corral run count text=\"it's\" skip='[\"a\", \"b\"]' mode=lines --env LANG='C C' "
+        '  corral run count text="it\'s" skip=\'["a", "b"]\' mode=lines --env LANG=\'C C\' '
         "--file <(printf -- '50%%\\n\\\\'\"'\"'\\t')='d/a b.txt' --file <(echo /w== | base64 -d)=b\n"
     )
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,9 @@ class Screen:
 
     def __init__(self, *, out: bool, err: bool, colour: bool = False, steps: bool = False) -> None:
         self.out, self.err = Bytes(terminal=out), Bytes(terminal=err)
-        terminal = Terminal(Stream(self.out, colour=colour, width=40), Stream(self.err, colour=colour, width=40))
+        terminal = Terminal(
+            Stream(self.out, colour=colour, width=40), Stream(self.err, colour=colour, width=40)
+        )
         self.terminal = terminal
         self.live = LiveOutput(terminal, lambda *_: None, names_steps=steps)
 
@@ -129,7 +132,7 @@ def test_a_line_is_ended_where_something_follows() -> None:
 def test_a_reader_that_went_away_is_told() -> None:
     read, write = os.pipe()
     os.close(read)
-    with contextlib.suppress(BrokenPipeError), open(write, "w", encoding="utf-8") as closed:
+    with contextlib.suppress(BrokenPipeError), open(write, "w", encoding="utf-8") as closed:  # noqa: PTH123
         stream = Stream(closed)
         with pytest.raises(ReaderGoneError):
             stream.write("x")
@@ -138,6 +141,9 @@ def test_a_reader_that_went_away_is_told() -> None:
 
 
 def test_a_full_disk_is_told() -> None:
-    with contextlib.suppress(OSError), open("/dev/full", "w", encoding="utf-8") as full:
-        with pytest.raises(UnwritableError, match="/dev/full: No space left on device"):
-            Stream(full).write("x")
+    with (
+        contextlib.suppress(OSError),  # what is buffered is tried again at the end
+        Path("/dev/full").open("w", encoding="utf-8") as full,
+        pytest.raises(UnwritableError, match="/dev/full: No space left on device"),
+    ):
+        Stream(full).write("x")

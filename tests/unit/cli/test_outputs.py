@@ -1,6 +1,5 @@
 """Files that came back are written below the directory, whatever their names are."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -68,4 +67,4 @@ def test_a_directory_in_the_way_is_told_and_leaves_nothing(tmp_path: Path) -> No
     with pytest.raises(OutputRefusedError, match="taken"):
         write_below(tmp_path, "taken", b"x")
 
-    assert os.listdir(tmp_path) == ["taken"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]

@@ -34,7 +34,9 @@ from corral.sandbox.probe.trial import LAYERS, Trial, check_cells, check_seccomp
         ("unreadable", "x86_64", State.MISSING),
     ],
 )
-def test_the_kernel_must_know_openat2_and_the_machine_the_filter(release: str, machine: str, state: State) -> None:
+def test_the_kernel_must_know_openat2_and_the_machine_the_filter(
+    release: str, machine: str, state: State
+) -> None:
     assert check_kernel(release, machine).state is state
 
 
@@ -75,9 +77,11 @@ def test_an_ubuntu_gets_a_profile_for_the_bubblewrap_that_is_used() -> None:
 
     assert (settings.state, apparmor.state) == (State.OK, State.MISSING)
     assert apparmor.remedy.splitlines() == [
-        "printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' "
-        "'profile corral \"/home/me/my venv/bwrap\" flags=(unconfined) {' userns, '}' "
-        "| sudo tee /etc/apparmor.d/corral",
+        (
+            "printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' "
+            "'profile corral \"/home/me/my venv/bwrap\" flags=(unconfined) {' userns, '}' "
+            "| sudo tee /etc/apparmor.d/corral"
+        ),
         "sudo apparmor_parser -r /etc/apparmor.d/corral",
         "or, for every program of this machine:",
         "echo kernel.apparmor_restrict_unprivileged_userns=0 | sudo tee -a /etc/sysctl.d/60-corral.conf",
@@ -129,7 +133,9 @@ def test_cgroups_are_told_apart(tmp_path: Path, lines: str, found: str) -> None:
     assert check_cgroup(tmp_path / "cgroup", tmp_path / "none").found == found
 
 
-def test_a_delegated_cgroup_is_one_that_this_user_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delegated_cgroup_is_one_that_this_user_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "cgroup").write_text("0::/mine\n")
     (tmp_path / "mine").mkdir()
@@ -145,7 +151,9 @@ def test_little_memory_is_told() -> None:
 
 
 def ran(**fields: object) -> ExecutionStatus:
-    return ExecutionStatus.model_validate({"name": "probe", "tool": "probe", "reason": "Completed", **fields}, by_name=True)
+    return ExecutionStatus.model_validate(
+        {"name": "probe", "tool": "probe", "reason": "Completed", **fields}, by_name=True
+    )
 
 
 def test_a_tool_that_ran_behind_every_layer_is_all_well() -> None:
@@ -224,7 +232,5 @@ def test_programs_get_the_report_as_data() -> None:
     assert json.loads(text) == {
         "usable": True,
         "isolation": ["userns", "seccomp"],
-        "checks": [
-            {"name": "kernel", "state": "ok", "found": "Linux 6.12", "consequence": "", "remedy": ""}
-        ],
+        "checks": [{"name": "kernel", "state": "ok", "found": "Linux 6.12", "consequence": "", "remedy": ""}],
     }

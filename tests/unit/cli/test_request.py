@@ -100,7 +100,7 @@ def test_every_mistake_of_a_command_line_is_told_at_once(tool: str, tmp_path: Pa
         '--limit memroy=1: there is no limit "memroy"; did you mean "memory"?',
         "--limit cpu: expected name=value, such as memory=256Mi",
         '--limit timeout: expected a duration such as 30s, 1m30s or 500ms, found 5 (write "5s")',
-        "--env 1X: name: expected an environment variable's name such as API_URL, found \"1X\"",
+        '--env 1X: name: expected an environment variable\'s name such as API_URL, found "1X"',
         '--env HOME: expected NAME=VALUE, such as HOME="$HOME"',
         f"{tmp_path}/none: No such file or directory",
         f"{tmp_path}: Is a directory",
@@ -117,7 +117,9 @@ def test_every_mistake_of_a_command_line_is_told_at_once(tool: str, tmp_path: Pa
         (("task.yaml",), 'there is no tool "task.yaml"', "corral run -f task.yaml"),
     ],
 )
-def test_what_cannot_be_run_is_told_with_what_to_do(tool: str, words: tuple[str, ...], problem: str, remedy: str) -> None:
+def test_what_cannot_be_run_is_told_with_what_to_do(
+    tool: str, words: tuple[str, ...], problem: str, remedy: str
+) -> None:
     with pytest.raises(BadInputError) as caught:
         read(*words, tools=(tool,))
 
@@ -134,7 +136,9 @@ def test_files_that_come_back_need_a_place(tool: str) -> None:
 
 
 def test_read_only_needs_a_workspace(tool: str) -> None:
-    assert problems("double", "value=2", tools=(tool,), read_only=True) == ("--read-only goes with --workspace DIR",)
+    assert problems("double", "value=2", tools=(tool,), read_only=True) == (
+        "--read-only goes with --workspace DIR",
+    )
 
 
 def test_options_of_a_tool_are_refused_beside_manifests_not_ignored(tmp_path: Path) -> None:

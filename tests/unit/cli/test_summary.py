@@ -47,10 +47,18 @@ def execution(reason: Reason = Reason.COMPLETED, **fields: Any) -> ExecutionStat
     return ExecutionStatus(**given)
 
 
-def ended(*executions: ExecutionStatus, name: str = "task", steps: tuple[Step, ...] = (), **status: Any) -> AgentTask:
+def ended(
+    *executions: ExecutionStatus, name: str = "task", steps: tuple[Step, ...] = (), **status: Any
+) -> AgentTask:
     last = executions[-1]
     spec = AgentTaskSpec(steps=steps) if steps else AgentTaskSpec(tool=last.tool)
-    given = {"phase": last.phase, "reason": last.reason, "message": last.message, "executions": executions, **status}
+    given = {
+        "phase": last.phase,
+        "reason": last.reason,
+        "message": last.message,
+        "executions": executions,
+        **status,
+    }
     return AgentTask(metadata=ObjectMeta(name=name), spec=spec, status=AgentTaskStatus(**given))
 
 
@@ -62,7 +70,10 @@ def plain(task: AgentTask, *, by_name: bool = True) -> str:
 
 def test_many_tasks_in_a_pipe_are_aligned_columns() -> None:
     out = io.StringIO()
-    times = {"start_time": "2026-01-01T00:00:00.100Z", "completion_time": "2026-01-01T00:00:00.150Z"}
+    times: dict[str, Any] = {
+        "start_time": "2026-01-01T00:00:00.100Z",
+        "completion_time": "2026-01-01T00:00:00.150Z",
+    }
 
     print_tasks(
         Stream(out),
@@ -161,7 +172,11 @@ def test_a_chain_is_explained_by_the_step_that_failed() -> None:
     steps = (Step(name="a", tool="python"), Step(name="b", tool="python"))
     failed = execution(Reason.TOOL_ERROR, name="b", message="ValueError: no")
     task = ended(
-        execution(name="a"), failed, steps=steps, reason=Reason.STEP_FAILED, message="step b ended with ToolError"
+        execution(name="a"),
+        failed,
+        steps=steps,
+        reason=Reason.STEP_FAILED,
+        message="step b ended with ToolError",
     )
 
     assert plain(task) == (

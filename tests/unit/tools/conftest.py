@@ -1,5 +1,6 @@
 """A workspace to work in: an empty directory that is also the working directory, as in a sandbox."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def context(workspace: Path) -> ToolContext:
     return ToolContext(str(workspace))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _matplotlib_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One font cache for all tests; a sandbox is thrown away with the directory that plot makes for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))
+        yield

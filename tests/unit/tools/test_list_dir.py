@@ -85,9 +85,7 @@ def test_A6_list_dir_says_why_there_is_nothing_to_list(
 def test_A6_list_dir_shows_names_that_are_not_utf8(workspace: Path, context: ToolContext) -> None:
     Path(os.fsdecode(os.fsencode(workspace) + b"/caf\xe9")).write_text("")
     (workspace / "日本").write_text("")
-    assert [entry["name"] for entry in listed(context)["entries"]] == ["caf\\xe9", "日本"] or [
-        entry["name"] for entry in listed(context)["entries"]
-    ] == ["日本", "caf\\xe9"]
+    assert [entry["name"] for entry in listed(context)["entries"]] == ["caf\\xe9", "日本"]
 
 
 def test_A6_list_dir_counts_more_entries_than_it_lists(workspace: Path, context: ToolContext) -> None:

@@ -1,26 +1,25 @@
 """What the shell offers after Tab."""
 
-from collections.abc import Iterator
+import typer
 
 
-def complete_words(args: list[str], incomplete: str) -> list[str]:
+def complete_words(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the tools' names for the first word of ``corral run``, and the tool's arguments after it."""
+    words: list[str] = context.params.get("words") or []
+    if not words:
+        return complete_tool(incomplete)
     from corral.catalogue import Catalogue
 
     catalogue = Catalogue.builtin()
-    tool = next((word for word in args if word in catalogue), None)
-    if tool is None:
-        return complete_tool(incomplete)
-    properties = catalogue.get(tool).spec.input_schema.get("properties", {})
+    if words[0] not in catalogue:
+        return []
+    properties = catalogue.get(words[0]).spec.input_schema.get("properties", {})
     return [f"{name}=" for name in properties if name.startswith(incomplete)]
 
 
 def complete_tool(incomplete: str) -> list[str]:
-    """Offer the names of tools."""
-    return [name for name in _names() if name.startswith(incomplete.replace("_", "-"))]
+    """Offer the names of tools, hyphens and underscores being the same in them."""
+    from corral.catalogue import Catalogue, normalise
 
-
-def _names() -> Iterator[str]:
-    from corral.catalogue import Catalogue
-
-    yield from Catalogue.builtin().names()
+    begun = normalise(incomplete)
+    return [name for name in Catalogue.builtin().names() if normalise(name).startswith(begun)]

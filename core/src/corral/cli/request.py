@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral.api import AgentTask, AgentTaskSpec, Tool, Workspace
-from corral.catalogue import Catalogue, ToolNotFoundError, validate_arguments
+from corral.catalogue import Catalogue, ToolNotFoundError, normalise, validate_arguments
 from corral.cli.arguments import parse_arguments
 from corral.cli.exits import BadInputError
 from corral.cli.intake import (
@@ -184,6 +184,8 @@ def _task(tool: Tool, options: RunOptions, given: Mapping[str, object]) -> Agent
         **{name: value for name, value in given.items() if value is not None},
     }
     try:
-        return AgentTask(metadata=ObjectMeta(name=tool.name), spec=AgentTaskSpec.model_validate(spec))
+        return AgentTask(
+            metadata=ObjectMeta(name=normalise(tool.name)), spec=AgentTaskSpec.model_validate(spec)
+        )
     except ValidationError as error:
         raise BadInputError(option_problems(error, AgentTaskSpec, "")) from None

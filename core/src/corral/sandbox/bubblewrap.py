@@ -131,15 +131,21 @@ def command(installation: Installation, launch: Launch, profile: Profile) -> lis
 def bind_system(*, writable: bool, hidden: Collection[str] = ()) -> list[str]:
     """Mount the host's programs and libraries, or all of the host for a profile without the layer ``system``."""
     if writable:
-        names = [name for name in sorted(os.listdir("/")) if name not in hidden]
-        return [word for name in names for word in _bound(f"/{name}", "--bind-try")]
-    return ["--ro-bind", "/usr", "/usr", *(word for path in _SYSTEM for word in _bound(path, "--ro-bind"))]
+        paths = [path for path in sorted(Path("/").iterdir()) if path.name not in hidden]
+        return [word for path in paths for word in _same(path, "--bind-try")]
+    return [
+        "--ro-bind",
+        "/usr",
+        "/usr",
+        *(word for path in _SYSTEM for word in _same(Path(path), "--ro-bind")),
+    ]
 
 
-def _bound(path: str, how: str) -> list[str]:
-    if os.path.islink(path):
-        return ["--symlink", os.readlink(path), path]
-    return [how, path, path] if os.path.isdir(path) else []
+def _same(path: Path, how: str) -> list[str]:
+    """The same directory or link at the same place, if there is one."""
+    if path.is_symlink():
+        return ["--symlink", str(path.readlink()), str(path)]
+    return [how, str(path), str(path)] if path.is_dir() else []
 
 
 def hidden_from_weak(installation: Installation) -> set[str]:
@@ -147,7 +153,8 @@ def hidden_from_weak(installation: Installation) -> set[str]:
 
     They are where the sandbox's own mounts go, which must not be made on the host.
     """
-    return {"proc", "dev", "tmp", "opt", "workspace", "scratch", "stage", installation.prefix.parts[1]} - {"usr"}
+    own = {"proc", "dev", "tmp", "opt", "workspace", "scratch", "stage", installation.prefix.parts[1]}
+    return own - {"usr"}
 
 
 def _sandbox(installation: Installation, launch: Launch, profile: Profile) -> list[str]:

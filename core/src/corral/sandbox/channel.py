@@ -104,6 +104,8 @@ class RunnerChannel(asyncio.Protocol):
             await self.send({"op": "put", "path": path, "data": encoded, "mode": mode, "append": number > 0})
 
     async def start(self, request: ExecutionRequest) -> None:
+        """Start an execution; see ``Sandbox.start``. What was refused before is forgotten."""
+        self._refusal = None
         await self.send(request.to_runner())
 
     async def get(self, path: str) -> bytes:
@@ -122,6 +124,16 @@ class RunnerChannel(asyncio.Protocol):
             content += base64.b64decode(reply["data"])
             if reply["last"]:
                 return bytes(content)
+
+    async def first_frame(self) -> None:
+        """Wait until the runner speaks.
+
+        Raises:
+            RequestRefusedError: its first word was that it cannot serve.
+            SandboxLostError: the connection ended before.
+        """
+        async for _frame in self.frames():
+            return
 
     async def frames(self, first: int = 0) -> AsyncIterator[Frame]:
         """Yield parsed frames; see ``Sandbox.frames``."""

@@ -4,14 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from corral.api import Frame
-from corral.sandbox.bubblewrap import Installation, Launch
-from corral.sandbox.errors import SandboxError
-from corral.sandbox.nursery import Cell, Nursery
+from corral.api import DEFAULT_LIMITS, Frame, ResolvedLimits
+from corral.sandbox.bubblewrap import Installation
+from corral.sandbox.cells import Cells
+from corral.sandbox.direct import DirectSandboxes
+from corral.sandbox.enclosure import Enclosure, Source
+from corral.sandbox.errors import IsolationUnavailableError, SandboxError
 from corral.sandbox.port import ExecutionRequest, SandboxNeeds
 from corral.sandbox.profile import DEFAULT_PROFILE, Profile
 
@@ -40,10 +41,10 @@ _REFILL_DELAY_SECONDS = 0.02
 
 
 class EmbeddedSandbox:
-    """A cell, behind the ``Sandbox`` port."""
+    """An enclosure of this machine, behind the ``Sandbox`` port."""
 
-    def __init__(self, cell: Cell, *, warm: bool) -> None:
-        self._cell = cell
+    def __init__(self, enclosure: Enclosure, *, warm: bool) -> None:
+        self._enclosure = enclosure
         self._warm = warm
         self._gone: asyncio.Task[None] | None = None
 
@@ -52,28 +53,28 @@ class EmbeddedSandbox:
         return self._warm
 
     async def put(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        await self._cell.channel.put(path, data, mode)
+        await self._enclosure.channel.put(path, data, mode)
 
     async def start(self, request: ExecutionRequest) -> None:
-        await self._cell.channel.start(request)
+        await self._enclosure.channel.start(request)
 
     def frames(self, first: int = 0) -> AsyncIterator[Frame]:
-        return self._cell.channel.frames(first)
+        return self._enclosure.channel.frames(first)
 
     async def cancel(self) -> None:
-        await self._cell.channel.send({"op": "cancel"})
+        await self._enclosure.channel.send({"op": "cancel"})
 
     async def get(self, path: str) -> bytes:
-        return await self._cell.channel.get(path)
+        return await self._enclosure.channel.get(path)
 
     def kill(self) -> None:
-        self._cell.kill()
+        self._enclosure.kill()
 
     def end(self) -> "asyncio.Task[None]":
         """Kill it and return the task that waits for the last of it."""
         if self._gone is None:
-            self._cell.kill()
-            self._gone = asyncio.get_running_loop().create_task(self._cell.gone())
+            self._enclosure.kill()
+            self._gone = asyncio.get_running_loop().create_task(self._enclosure.gone())
         return self._gone
 
     async def close(self) -> None:
@@ -82,9 +83,10 @@ class EmbeddedSandbox:
 
 
 class EmbeddedBackend:
-    """Single-use sandboxes out of one nursery, with some of them started ahead.
+    """Single-use sandboxes, with some of them started ahead.
 
-    Use as an asynchronous context manager, within one event loop.
+    They are cells of one nursery; where this machine makes none, a bubblewrap each, found out with the first. Use
+    as an asynchronous context manager, within one event loop.
     """
 
     name = "embedded"
@@ -95,6 +97,7 @@ class EmbeddedBackend:
         waiting: int = 2,
         profile: Profile = DEFAULT_PROFILE,
         installation: Installation | None = None,
+        cells: bool = True,
     ) -> None:
         """Prepare; nothing starts yet.
 
@@ -102,17 +105,22 @@ class EmbeddedBackend:
             waiting: how many sandboxes are kept started ahead of need; 0 for a single task.
             profile: what isolates; weaker ones are for tests.
             installation: where the parts are; those of the running interpreter by default.
+            cells: whether to try cells first.
 
         Raises:
             IsolationUnavailableError: a part is not installed.
         """
         self._size = waiting
         self._profile = profile
-        self._installation = installation or Installation.of_this_process()
-        self._nursery: Nursery | None = None
-        #: One for each sandbox with a directory of the host as its workspace.
-        self._own_nurseries: dict[EmbeddedSandbox, Nursery] = {}
-        self._waiting: deque[Cell] = deque()
+        installation = installation or Installation.of_this_process()
+        preload = PRELOAD if waiting else ()
+        self._default = SandboxNeeds(ResolvedLimits.of(DEFAULT_LIMITS).disk_bytes)
+        self._cells = Cells(installation, profile, preload)
+        self._direct = DirectSandboxes(installation, profile, preload, self._default.disk_bytes)
+        self._source: Source = self._cells if cells else self._direct
+        #: Sources of which a sandbox has come up, so that what fails is no matter of the machine.
+        self._proven: set[Source] = set()
+        self._waiting: deque[Enclosure] = deque()
         self._live: set[EmbeddedSandbox] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._refill: asyncio.Task[None] | None = None
@@ -126,13 +134,12 @@ class EmbeddedBackend:
         """Give a sandbox; see ``SandboxBackend.acquire``."""
         if self._closed:
             raise SandboxError("this backend is closed")
-        if needs.workspace is not None:
-            return await self._with_workspace(needs)
-        while self._waiting:
-            cell = self._waiting.popleft()
-            if cell.channel.lost is None:
-                return self._given(cell, warm=True)
-        return self._given(await self._shared_nursery().cell(), warm=False)
+        while self._waiting and self._source.suits(needs):
+            enclosure = self._waiting.popleft()
+            if enclosure.channel.lost is None:
+                return self._given(enclosure, warm=True)
+            self._track(EmbeddedSandbox(enclosure, warm=True).end())
+        return self._given(await self._make(needs), warm=False)
 
     async def warm_up(self) -> None:
         """Start the sandboxes that wait, and return when they do.
@@ -142,20 +149,15 @@ class EmbeddedBackend:
             SandboxStartError: they did not start.
         """
         while len(self._waiting) < self._size:
-            self._waiting.append(await self._shared_nursery().cell())
-        for cell in list(self._waiting):
-            await asyncio.shield(cell.made)
-            async for _ready in cell.channel.frames():
-                break
+            self._waiting.append(await self._make(self._default))
+        for enclosure in list(self._waiting):
+            await enclosure.up()
 
     def release(self, sandbox: EmbeddedSandbox) -> None:
         """End a sandbox in the background; ``close`` of the backend waits for it."""
         self._live.discard(sandbox)
         self._track(sandbox.end())
         self._start_refill()
-        own = self._own_nurseries.pop(sandbox, None)
-        if own is not None:
-            self._track(asyncio.get_running_loop().create_task(own.close()))
 
     async def close(self) -> None:
         """End everything and wait until nothing is left. Safe to call twice."""
@@ -164,14 +166,13 @@ class EmbeddedBackend:
             self._refill.cancel()
         for sandbox in list(self._live):
             self.release(sandbox)
-        for cell in self._waiting:
-            self._track(EmbeddedSandbox(cell, warm=True).end())
+        for enclosure in self._waiting:
+            self._track(EmbeddedSandbox(enclosure, warm=True).end())
         self._waiting.clear()
         if self._ending:
             await asyncio.wait(self._ending, timeout=5)
-        if self._nursery is not None:
-            nursery, self._nursery = self._nursery, None
-            await nursery.close()
+        # A cell that has not ended by itself ends with its nursery.
+        await self._cells.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,8 +182,33 @@ class EmbeddedBackend:
     ) -> None:
         await self.close()
 
-    def _given(self, cell: Cell, *, warm: bool) -> EmbeddedSandbox:
-        sandbox = EmbeddedSandbox(cell, warm=warm)
+    async def _make(self, needs: SandboxNeeds) -> Enclosure:
+        """Make a sandbox, and find out with the first whether this machine makes cells."""
+        source = self._source
+        if source in self._proven:
+            return await source.make(needs)
+        try:
+            return await self._first(source, needs)
+        except IsolationUnavailableError:
+            raise
+        except SandboxError:
+            if source is self._direct or source in self._proven:
+                raise
+            self._source = self._direct
+            return await self._first(self._direct, needs)
+
+    async def _first(self, source: Source, needs: SandboxNeeds) -> Enclosure:
+        enclosure = await source.make(needs)
+        try:
+            await enclosure.up()
+        except BaseException:
+            self._track(EmbeddedSandbox(enclosure, warm=False).end())
+            raise
+        self._proven.add(source)
+        return enclosure
+
+    def _given(self, enclosure: Enclosure, *, warm: bool) -> EmbeddedSandbox:
+        sandbox = EmbeddedSandbox(enclosure, warm=warm)
         self._live.add(sandbox)
         if self._waiting:
             # Making the next one takes the cores that this task is about to use: wait for a quieter moment.
@@ -202,24 +228,10 @@ class EmbeddedBackend:
     async def _fill(self) -> None:
         with suppress(SandboxError):  # whoever needs the next sandbox is told why there is none
             while len(self._waiting) < self._size and not self._closed:
-                cell = await self._shared_nursery().cell()
-                self._waiting.append(cell)
+                enclosure = await self._make(self._default)
+                self._waiting.append(enclosure)
                 # One at a time: the nursery makes them one after the other, and a task may be waiting for it.
-                await asyncio.shield(cell.made)
-
-    def _shared_nursery(self) -> Nursery:
-        if self._nursery is None or self._nursery.ended is not None:
-            launch = Launch("nursery", 0, PRELOAD if self._size else ())
-            self._nursery = Nursery.start(self._installation, launch, self._profile)
-        return self._nursery
-
-    async def _with_workspace(self, needs: SandboxNeeds) -> EmbeddedSandbox:
-        launch = Launch("nursery", 0, (), needs.workspace, needs.workspace_read_only)
-        nursery = Nursery.start(self._installation, replace(launch), self._profile)
-        sandbox = EmbeddedSandbox(await nursery.cell(), warm=False)
-        self._live.add(sandbox)
-        self._own_nurseries[sandbox] = nursery
-        return sandbox
+                await enclosure.up()
 
     def _track(self, task: "asyncio.Task[None]") -> None:
         self._ending.add(task)

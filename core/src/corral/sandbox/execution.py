@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -17,6 +16,7 @@ from corral.api import (
     Frame,
     FrameError,
     InputFile,
+    LimitBreach,
     Output,
     OutputFile,
     Phase,
@@ -25,12 +25,14 @@ from corral.api import (
     Result,
     Timings,
 )
-from corral.sandbox.errors import RequestRefusedError, SandboxError
+from corral.sandbox.errors import RequestRefusedError, SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Sandbox
 
 #: A runner ends its tool at the deadline and says so. One that has not done so this much later is stuck, and its
 #: sandbox is killed from outside.
 _STUCK_AFTER_SECONDS = 5.0
+#: A sandbox that has not taken the files for its tool by then is stuck.
+_TAKING_SECONDS = 60.0
 #: Larger files are handed to the caller but not put into a status, whose place may be etcd.
 STATUS_FILE_BYTES = 16 * 1024
 #: As large as the runner lets a structured result be; longer output is only output.
@@ -126,35 +128,64 @@ async def execute(
     end, and its partial output is not lost to ``on_frame``.
     """
     record.claimed = _now()
+    sent = False
     try:
-        for file in files:
-            await sandbox.put(file.path, file.data, int(file.mode, 8))
-        await sandbox.start(request)
-        frames = sandbox.frames()
-        deadline = time.monotonic() + request.limits.wall_seconds + _STUCK_AFTER_SECONDS
-        while True:
-            # Without timeout() around each wait: it costs 20 µs, and most executions are a handful of frames.
-            frame = await _next(frames, deadline)
-            if on_frame is not None:
-                on_frame(frame)
-            result = record.take(frame)
-            if result is not None:
-                return record.status(_with_text_result(request, record, result))
+        async with asyncio.timeout(_TAKING_SECONDS) as patience:
+            for file in files:
+                await sandbox.put(file.path, file.data, int(file.mode, 8))
+            await sandbox.start(request)
+            sent = True
+            wall = request.limits.wall_seconds + _STUCK_AFTER_SECONDS
+            patience.reschedule(asyncio.get_running_loop().time() + wall)
+            return await _follow(sandbox, request, record, on_frame)
     except TimeoutError:
         sandbox.kill()
+        if not sent:
+            return record.refused(Reason.SANDBOX_FAILED, "the sandbox did not take its files; it was killed")
         message = (
             "the deadline passed and the runner did not end the tool; the sandbox was killed from outside"
         )
         return record.refused(Reason.DEADLINE_EXCEEDED, message)
     except RequestRefusedError as error:
-        reason = Reason.UNSUPPORTED if error.code == "Unsupported" else Reason.SANDBOX_FAILED
-        if error.code == "PathRefused":
-            reason = Reason.INVALID_SPEC
-        return record.refused(reason, str(error), ExecutionError(type=error.code, message=str(error)))
+        return record.status(_refused(error, request))
     except (SandboxError, FrameError) as error:
         return record.refused(
             Reason.SANDBOX_FAILED, str(error), ExecutionError(type=type(error).__name__, message=str(error))
         )
+
+
+async def _follow(
+    sandbox: Sandbox, request: ExecutionRequest, record: Record, on_frame: OnFrame | None
+) -> ExecutionStatus:
+    async for frame in sandbox.frames():
+        if frame.execution not in {None, request.id}:
+            continue  # of an earlier execution in the same sandbox
+        if on_frame is not None:
+            on_frame(frame)
+        result = record.take(frame)
+        if result is not None:
+            return record.status(_with_text_result(request, record, result))
+    raise SandboxLostError("the sandbox ended without a result")
+
+
+def _refused(error: RequestRefusedError, request: ExecutionRequest) -> ExecutionResult:
+    """Say what a refusal of the runner means for the execution: nothing of it ran."""
+    reasons = {
+        "DiskLimit": Reason.DISK_LIMIT,
+        "PathRefused": Reason.INVALID_SPEC,
+        "Unsupported": Reason.UNSUPPORTED,
+    }
+    reason = reasons.get(error.code, Reason.SANDBOX_FAILED)
+    limit = None
+    if reason is Reason.DISK_LIMIT:
+        bytes_ = float(request.limits.disk_bytes)
+        limit = LimitBreach(name="disk", value=bytes_, unit="bytes", enforced_by="file system size")
+    return ExecutionResult(
+        reason=reason,
+        message=str(error),
+        error=ExecutionError(type=error.code, message=str(error)),
+        limit=limit,
+    )
 
 
 def _with_text_result(request: ExecutionRequest, record: Record, result: ExecutionResult) -> ExecutionResult:
@@ -163,11 +194,6 @@ def _with_text_result(request: ExecutionRequest, record: Record, result: Executi
         return result
     text = "".join(record.stdout)
     return replace(result, result=text) if len(text) <= _TEXT_RESULT_CHARACTERS else result
-
-
-async def _next(frames: AsyncIterator[Frame], deadline: float) -> Frame:
-    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-        return await anext(frames)
 
 
 def output_file(path: str, data: bytes) -> OutputFile:

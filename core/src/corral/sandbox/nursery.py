@@ -6,34 +6,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from contextlib import suppress
-from dataclasses import replace
-from typing import IO
 
-from corral.sandbox.bubblewrap import Installation, Launch, command
+from corral.sandbox.bubble import Bubble, dead, writable
+from corral.sandbox.bubblewrap import Installation, Launch
 from corral.sandbox.channel import RunnerChannel
-from corral.sandbox.errors import IsolationUnavailableError, SandboxStartError
+from corral.sandbox.errors import SandboxError, SandboxStartError
 from corral.sandbox.profile import Profile
-
-#: What bubblewrap says, and what a person can do about it.
-_REMEDIES = (
-    (
-        (
-            "setting up uid map",
-            "No permissions to creat",
-            "Creating new namespace failed",
-            "loopback: Failed",
-        ),
-        "this machine does not let an ordinary user make the namespaces of a sandbox",
-        "Run `corral doctor`: it names the setting and how to change it",
-    ),
-    (
-        ("Can't mount proc", "Failed to mount proc", "mounting proc"),
-        "/proc cannot be mounted here, as in a container whose runtime masks parts of it",
-        "Use the Docker or Kubernetes backend from outside the container, or let its runtime unmask /proc",
-    ),
-)
 
 
 class Cell:
@@ -43,10 +22,17 @@ class Cell:
         self.channel = channel
         self.pidfd: int | None = None
         self._killed = False
+        self._abandoned = False
         #: Done when the nursery has answered: the cell runs, or failed to.
         self.made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    async def up(self) -> None:
+        """Wait until its runner speaks; see ``Enclosure.up``."""
+        await asyncio.shield(self.made)
+        await self.channel.first_frame()
+
     def kill(self) -> None:
+        """End it at once; see ``Enclosure.kill``."""
         self._killed = True
         self.channel.close()
         if self.pidfd is not None:
@@ -55,33 +41,50 @@ class Cell:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def adopt(self, pidfd: int) -> None:
+        """Take the handle that the nursery has sent."""
         self.pidfd = pidfd
         if self._killed:
             self.kill()
+        if self._abandoned:
+            self.pidfd = None
+            os.close(pidfd)
         if not self.made.done():
             self.made.set_result(None)
 
+    def abandon(self) -> None:
+        """End it as soon as it is made; nobody will wait for its end."""
+        self._abandoned = True
+        self.kill()
+
+    def fail(self, error: SandboxError) -> None:
+        """Give it up: it was not made."""
+        self.channel.fail(str(error))
+        if not self.made.done():
+            self.made.set_exception(error)
+            self.made.exception()  # looked at by who waits; nobody need
+
     async def gone(self) -> None:
         """Wait until its first process, and so every process of it, is dead."""
-        await self.made
-        if self.pidfd is None:
-            return
-        try:
-            await _dead(self.pidfd)
-        finally:
-            self.pidfd = None
+        await asyncio.shield(self.made)
+        if self.pidfd is not None:
+            pidfd, self.pidfd = self.pidfd, None
+            await dead(pidfd)
 
 
 class Nursery:
     """A running nursery. Create with ``Nursery.start``."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
-        self._process = process
+    def __init__(self, bubble: Bubble, control: socket.socket) -> None:
+        self._bubble = bubble
         self._control = control
         self._cells: dict[int, Cell] = {}
         self._count = 0
+        self._asking = asyncio.Lock()
+        self._conclusion: asyncio.Task[None] | None = None
         #: Why it serves no more, None while it does.
-        self.ended: Exception | None = None
+        self.ended: SandboxError | None = None
+        #: One of its cells has come up.
+        self.proven = False
         asyncio.get_running_loop().add_reader(control, self._on_answer)
 
     @classmethod
@@ -89,40 +92,54 @@ class Nursery:
         """Start bubblewrap. Returns before it is up; what goes wrong is told by the first cell."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            ours.setblocking(False)
-            inherited = replace(launch, descriptor=theirs.fileno())
-            # Popen's own thread must live as long as the sandbox: --die-with-parent follows the thread that
-            # forked (PR_SET_PDEATHSIG in prctl(2)). The event loop's does.
-            # A session of its own: Ctrl-C in a terminal is for us, who then cancel the task in good order.
-            process = subprocess.Popen(
-                command(installation, inherited, profile),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                env={},
-                start_new_session=True,
-            )
-        return cls(process, ours)
+            try:
+                ours.setblocking(False)
+                return cls(Bubble.start(installation, launch, profile, theirs), ours)
+            except BaseException:
+                ours.close()
+                raise
 
     async def cell(self) -> Cell:
-        """Ask for a cell. Returns at once; requests to it are queued until it is up."""
+        """Ask for a cell. Returns at once; requests to it are queued until it is up.
+
+        Raises:
+            SandboxError: the nursery has ended, or could not be asked.
+        """
         if self.ended is not None:
             raise self.ended
-        loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         with theirs:
             channel = RunnerChannel()
-            await loop.create_connection(lambda: channel, sock=ours)
+            await asyncio.get_running_loop().create_connection(lambda: channel, sock=ours)
             self._count += 1
-            cell = self._cells[self._count] = Cell(channel)
+            number = self._count
+            cell = self._cells[number] = Cell(channel)
             try:
-                socket.send_fds(
-                    self._control, [json.dumps({"cell": self._count}).encode()], [theirs.fileno()]
-                )
+                await self._ask(number, theirs)
             except OSError as error:
-                self._end(error)
+                # Such as ETOOMANYREFS: too many descriptors of this user are on their way. The others go on.
+                self._cells.pop(number, None)
+                failure = SandboxStartError(f"the nursery could not be asked for a sandbox: {error.strerror}")
+                cell.fail(failure)
+                raise failure from error
+            except BaseException:
+                cell.abandon()
+                raise
         return cell
+
+    async def _ask(self, number: int, theirs: socket.socket) -> None:
+        request = [json.dumps({"cell": number}).encode()]
+        async with self._asking:
+            while True:
+                try:
+                    socket.send_fds(self._control, request, [theirs.fileno()])
+                except BlockingIOError:  # more wait for a cell than the socket holds requests
+                    await writable(self._control.fileno())
+                except (BrokenPipeError, ConnectionResetError):
+                    self._end(None)
+                    return
+                else:
+                    return
 
     def _on_answer(self) -> None:
         try:
@@ -136,78 +153,32 @@ class Nursery:
             self._end(None)
             return
         answer = json.loads(data)
-        cell = self._cells.pop(answer["cell"])
-        if "error" in answer:
-            cell.channel.fail(answer["error"])
-            cell.made.set_exception(SandboxStartError(answer["error"]))
-            cell.made.exception()  # looked at by who waits; nobody need
-            return
-        descriptors = array.array("i", rights[0][2])
-        cell.adopt(descriptors[0])
+        cell = self._cells.pop(answer["cell"], None)
+        if "error" in answer and cell is not None:
+            cell.fail(SandboxStartError(answer["error"]))
+        for descriptor in array.array("i", rights[0][2] if rights else b""):
+            if cell is None:
+                os.close(descriptor)
+            else:
+                cell.adopt(descriptor)
 
     def _end(self, error: Exception | None) -> None:
-        """The nursery is gone: say why to everybody who waits for a cell."""
+        """The nursery is gone: find out why, and tell everybody who waits for a cell."""
         if self.ended is None:
-            self.ended = self._explain(error)
+            self.ended = SandboxStartError("the nursery has ended")
             asyncio.get_running_loop().remove_reader(self._control)
-        for cell in self._cells.values():
-            cell.channel.fail(str(self.ended))
-            if not cell.made.done():
-                cell.made.set_exception(self.ended)
-                cell.made.exception()
-        self._cells.clear()
+            self._conclusion = asyncio.get_running_loop().create_task(self._conclude(error))
 
-    def _explain(self, error: Exception | None) -> Exception:
-        self._process.kill()
-        self._process.wait()
-        text = _read_rest(self._process.stderr).strip()
-        for signs, missing, remedy in _REMEDIES:
-            if any(sign in text for sign in signs):
-                return IsolationUnavailableError(f"{missing} ({text.splitlines()[-1]})", remedy)
-        why = text or str(error or f"exit status {self._process.returncode}")
-        return SandboxStartError(f"the sandbox's outer process ended: {why}")
+    async def _conclude(self, error: Exception | None) -> None:
+        await self._bubble.gone()
+        self._control.close()
+        self.ended = self._bubble.explain(error)
+        for cell in self._cells.values():
+            cell.fail(self.ended)
+        self._cells.clear()
 
     async def close(self) -> None:
-        """End the nursery and every cell of it."""
-        if self.ended is None:
-            self.ended = SandboxStartError("the nursery was closed")
-            asyncio.get_running_loop().remove_reader(self._control)
-            self._control.close()
-            # bubblewrap's death takes its pid namespace, and with it everything below, with it.
-            self._process.kill()
-            # Not in an executor: when the interpreter shuts down there are no threads to be had.
-            await _dead(os.pidfd_open(self._process.pid))
-            self._process.wait()
-        self._control.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-        for cell in self._cells.values():
-            if not cell.made.done():
-                cell.made.set_result(None)
-        self._cells.clear()
-
-
-async def _dead(pidfd: int) -> None:
-    """Wait until the process is dead, and close the descriptor."""
-    loop = asyncio.get_running_loop()
-    dead: asyncio.Future[None] = loop.create_future()
-
-    def tell() -> None:
-        if not dead.done():
-            dead.set_result(None)
-
-    loop.add_reader(pidfd, tell)
-    try:
-        await dead
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-
-
-def _read_rest(stream: IO[bytes] | None) -> str:
-    if stream is None:
-        return ""
-    os.set_blocking(stream.fileno(), False)
-    with suppress(BlockingIOError):
-        return (stream.read() or b"").decode(errors="replace")[-4000:]
-    return ""
+        """End the nursery and every cell of it. Safe to call twice."""
+        self._end(None)
+        assert self._conclusion is not None
+        await asyncio.shield(self._conclusion)

@@ -21,7 +21,9 @@ _FIRST_STAGED_UID: Final = 0x70000000
 _STAGE: Final = Path("/stage")
 
 
-def stage(installation: Installation, launch: Launch, profile: Profile) -> tuple[list[str], Installation, Launch]:
+def stage(
+    installation: Installation, launch: Launch, profile: Profile
+) -> tuple[list[str], Installation, Launch]:
     """Build the arguments that lead up to the real bubblewrap, and say what it finds where.
 
     Raises:

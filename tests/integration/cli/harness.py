@@ -4,18 +4,16 @@ import fcntl
 import os
 import re
 import select
-import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from eventually import PATIENCE_SECONDS, eventually
 
 CORRAL = str(Path(sys.executable).with_name("corral"))
@@ -40,7 +38,7 @@ class Corral:
         self.directory = directory
 
     def __call__(
-        self, *arguments: str, stdin: str | bytes = b"", env: Mapping[str, str] | None = None, pipe: str = ""
+        self, *arguments: str, stdin: str | bytes = b"", env: Mapping[str, str] | None = None
     ) -> Ended:
         """Run it in a pipe to its end."""
         ended = subprocess.run(
@@ -83,11 +81,6 @@ class Corral:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return name
-
-
-@pytest.fixture
-def corral(tmp_path: Path) -> Corral:
-    return Corral(tmp_path)
 
 
 @dataclass
@@ -135,41 +128,23 @@ class Terminal:
         return status
 
 
-@pytest.fixture
-def on_terminal(corral: Corral) -> Iterator[Callable[..., Terminal]]:
+def start_on_terminal(corral: Corral, *arguments: str, env: Mapping[str, str] | None = None) -> Terminal:
     """Start ``corral`` with a terminal of 100 columns as its controlling one."""
-    started: list[Terminal] = []
-
-    def start(*arguments: str, env: Mapping[str, str] | None = None) -> Terminal:
-        master, slave = os.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        process = subprocess.Popen(
-            [CORRAL, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=corral.directory,
-            env=corral.environment(env),
-            start_new_session=True,
-            # So that Ctrl-C reaches it as from a keyboard.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        started.append(Terminal(process, master))
-        return started[-1]
-
-    yield start
-    for terminal in started:
-        if terminal.process.poll() is None:
-            terminal.process.send_signal(signal.SIGKILL)
-            terminal.process.wait()
-        os.close(terminal.master)
-
-
-@pytest.fixture
-def mark() -> str:
-    """A number of seconds to sleep that no other process on this machine has on its command line."""
-    return f"{3000 + os.getpid() % 1000}.{time.monotonic_ns()}"
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    process = subprocess.Popen(
+        [CORRAL, *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=corral.directory,
+        env=corral.environment(env),
+        start_new_session=True,
+        # So that Ctrl-C reaches it as from a keyboard.
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads use it
+    )
+    os.close(slave)
+    return Terminal(process, master)
 
 
 def is_running(mark: str) -> bool:

@@ -1,2 +1,0 @@
-from eventually import eventually
-assert eventually
