@@ -1,6 +1,7 @@
 """The tools that tasks may name."""
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -131,7 +132,9 @@ class Catalogue:
         return isinstance(name, str) and (normalise(name) in self._tools or normalise(name) in self._unread)
 
 
+@cache
 def _read(entry: Traversable, key: str) -> Tool:
+    """Read a manifest that ships with Corral; once, however many catalogues there are."""
     manifests = load_manifests(entry.read_text(encoding="utf-8"), source=entry.name, trusted=True)
     tool = next((tool for tool in _tools_in(manifests) if normalise(tool.name) == key), None)
     if tool is None:

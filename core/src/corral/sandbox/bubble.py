@@ -46,6 +46,7 @@ class Bubble:
         assert process.stderr is not None
         loop = asyncio.get_running_loop()
         self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
         self._stderr = process.stderr.fileno()
         self._info = info
         self._told = b""
@@ -103,7 +104,9 @@ class Bubble:
         if self._first is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
-        self._process.kill()
+        with suppress(ProcessLookupError, OSError):
+            # Not Popen.kill, which reaps a process that has ended and so gives its number free.
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def gone(self) -> None:
         """Kill it and wait until nothing of it is left. Any number may wait."""
@@ -129,7 +132,7 @@ class Bubble:
         with suppress(TimeoutError):
             async with asyncio.timeout(_GONE_SECONDS):
                 # Not in an executor: when the interpreter shuts down there are no threads to be had.
-                await dead(os.pidfd_open(self._process.pid))
+                await dead(self._pidfd)
                 await self._quiet
                 if self._first is not None:
                     await dead(self._first)

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -28,12 +29,7 @@ _ETC: Final = (
     "/etc/alternatives",
     "/etc/fonts",
     "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
     "/etc/localtime",
-    "/etc/mime.types",
-    "/etc/protocols",
-    "/etc/services",
     "/etc/ssl/certs",
 )
 _OWN_ETC: Final = ("passwd", "group", "hosts", "nsswitch.conf")
@@ -73,6 +69,7 @@ class Installation:
         return str(self.sources.get(path, path))
 
     @classmethod
+    @cache
     def of_this_process(cls) -> "Installation":
         """Find the parts by the running interpreter.
 

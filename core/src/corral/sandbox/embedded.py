@@ -85,8 +85,9 @@ class EmbeddedSandbox:
 class EmbeddedBackend:
     """Single-use sandboxes, with some of them started ahead.
 
-    They are cells of one nursery; where this machine makes none, a bubblewrap each, found out with the first. Use
-    as an asynchronous context manager, within one event loop.
+    Those started ahead are cells of one nursery; where this machine makes none, found out with the first, or where
+    none are started ahead, each is a bubblewrap of its own. Use as an asynchronous context manager, within one
+    event loop.
     """
 
     name = "embedded"
@@ -117,7 +118,8 @@ class EmbeddedBackend:
         self._default = SandboxNeeds(ResolvedLimits.of(DEFAULT_LIMITS).disk_bytes)
         self._cells = Cells(installation, profile, preload)
         self._direct = DirectSandboxes(installation, profile, preload, self._default.disk_bytes)
-        self._source: Source = self._cells if cells else self._direct
+        # A nursery pays from the second sandbox on.
+        self._source: Source = self._cells if cells and waiting else self._direct
         #: Sources of which a sandbox has come up, so that what fails is no matter of the machine.
         self._proven: set[Source] = set()
         self._waiting: deque[Enclosure] = deque()
