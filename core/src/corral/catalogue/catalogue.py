@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +26,7 @@ class Catalogue:
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
-        self._unread: dict[str, Traversable] = {}
+        self._unread: dict[str, str] = {}
         for tool in tools:
             self.register(tool)
 
@@ -37,7 +36,7 @@ class Catalogue:
         catalogue = cls()
         for entry in resources.files(BUILTIN_PACKAGE).iterdir():
             if entry.name.endswith(".yaml"):
-                catalogue._unread[normalise(entry.name.removesuffix(".yaml"))] = entry
+                catalogue._unread[normalise(entry.name.removesuffix(".yaml"))] = entry.name
         return catalogue
 
     def register(self, tool: Tool, *, replace: bool = False) -> None:
@@ -133,13 +132,14 @@ class Catalogue:
 
 
 @cache
-def _read(entry: Traversable, key: str) -> Tool:
+def _read(file: str, key: str) -> Tool:
     """Read a manifest that ships with Corral; once, however many catalogues there are."""
-    manifests = load_manifests(entry.read_text(encoding="utf-8"), source=entry.name, trusted=True)
+    text = resources.files(BUILTIN_PACKAGE).joinpath(file).read_text(encoding="utf-8")
+    manifests = load_manifests(text, source=file, trusted=True)
     tool = next((tool for tool in _tools_in(manifests) if normalise(tool.name) == key), None)
     if tool is None:
         raise ManifestError(
-            [Problem("metadata.name", f'expected "{key}", as the file says', source=entry.name)]
+            [Problem("metadata.name", f'expected "{key}", as the file says', source=file)]
         )
     return tool
 
