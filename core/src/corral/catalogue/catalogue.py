@@ -118,7 +118,7 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """Return the names of all tools, in order, without reading any manifest."""
-        unread = (entry.name.removesuffix(".yaml") for entry in self._unread.values())
+        unread = (file.removesuffix(".yaml") for file in self._unread.values())
         return sorted([*(tool.name for tool in self._tools.values()), *unread])
 
     def __iter__(self) -> Iterator[Tool]:
@@ -138,9 +138,7 @@ def _read(file: str, key: str) -> Tool:
     manifests = load_manifests(text, source=file, trusted=True)
     tool = next((tool for tool in _tools_in(manifests) if normalise(tool.name) == key), None)
     if tool is None:
-        raise ManifestError(
-            [Problem("metadata.name", f'expected "{key}", as the file says', source=file)]
-        )
+        raise ManifestError([Problem("metadata.name", f'expected "{key}", as the file says', source=file)])
     return tool
 
 
