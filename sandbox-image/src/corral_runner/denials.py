@@ -3,13 +3,16 @@
 import errno
 import fcntl
 import struct
+import time
 
 from corral_runner.procfs import PAGE_BYTES
+from corral_runner.seccomp import CLONE_NAMESPACES
 from corral_runner.syscalls import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral_runner.limits import Limits
+    from corral_runner.meters import Meters
 
 # struct seccomp_notif: id, pid, flags, then struct seccomp_data: nr, arch, instruction pointer, six arguments
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")
@@ -23,46 +26,60 @@ _AF_INET, _AF_INET6 = 2, 10
 _FAMILIES = {2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET", 38: "AF_ALG", 40: "AF_VSOCK"}
 #: A tool may try as many different calls as it likes; what is remembered of it is bounded.
 _MOST_KINDS = 64
-#: Answering costs the runner some 20 µs. So many are answered as they come; who makes more waits for the clock.
-_FREE_ANSWERS = 1000
+#: Answering costs the runner some 20 µs: a tenth of its time at most. Far more than a tool asks that does not flood.
+_ANSWERS_PER_SECOND, _ANSWERS_AT_ONCE = 5000.0, 1000.0
 
 
 class Denials:
     """What the tool tried and was refused, counted by call and detail."""
 
-    __slots__ = ("_answers", "_limits", "_shared_bytes", "counts", "descriptor", "memory_refused")
+    __slots__ = (
+        "_answered_at",
+        "_answers_left",
+        "_limits",
+        "_meters",
+        "_shared_bytes",
+        "counts",
+        "descriptor",
+        "memory_refused",
+        "process_refused",
+    )
 
-    def __init__(self, descriptor: int, limits: "Limits") -> None:
+    def __init__(self, descriptor: int, limits: "Limits", meters: "Meters") -> None:
         self.descriptor = descriptor
         self._limits = limits
-        self._answers = 0
+        self._meters = meters
+        self._answers_left = _ANSWERS_AT_ONCE
+        self._answered_at = time.monotonic()
         self._shared_bytes = 0
         self.counts: dict[tuple[str, str], int] = {}
         #: A mapping was refused, here or by the kernel, because it would have exceeded the memory limit.
         self.memory_refused = False
+        #: One process more than the limit was asked for.
+        self.process_refused = False
 
     @property
     def floods(self) -> bool:
-        """Whether the tool makes more refused calls than the runner should answer at once."""
-        return self._answers > _FREE_ANSWERS
+        """Whether the tool asks more than the runner should answer before it does something else."""
+        return self._answers_left < 1
 
     def answer(self) -> None:
         """Answer one waiting call."""
-        self._answers += 1
+        now = time.monotonic()
+        earned = (now - self._answered_at) * _ANSWERS_PER_SECOND
+        self._answers_left = min(self._answers_left + earned, _ANSWERS_AT_ONCE) - 1
+        self._answered_at = now
         notification = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(self.descriptor, _RECEIVE, notification)
             ident, pid, _flags, number, _arch, _ip, *arguments = _NOTIFICATION.unpack(notification)
             name = NAMES.get(number, str(number))
-            if name == "mmap":
-                refused = self._refuse_mapping(pid, arguments[1], arguments[3])
-                response = (0, -errno.ENOMEM, 0) if refused else (0, 0, _CONTINUE)
-            else:
-                response = (0, -_refusal(name, arguments[0]), 0)
-            fcntl.ioctl(self.descriptor, _SEND, bytearray(_RESPONSE.pack(ident, *response)))
+            code = self._decide(name, pid, arguments)
+            response = _RESPONSE.pack(ident, 0, -code, 0 if code else _CONTINUE)
+            fcntl.ioctl(self.descriptor, _SEND, bytearray(response))
         except OSError:
             return  # the caller was killed meanwhile
-        if name != "mmap":
+        if code in {errno.EPERM, errno.EACCES}:
             self._remember(name, arguments)
 
     @property
@@ -90,8 +107,23 @@ class Denials:
         if key in self.counts or len(self.counts) < _MOST_KINDS:
             self.counts[key] = self.counts.get(key, 0) + 1
 
-    def _refuse_mapping(self, pid: int, length: int, flags: int) -> bool:
-        """Decide on a mapping; the arguments are in registers, so nobody can change them behind this decision.
+    def _decide(self, name: str, pid: int, arguments: "list[int]") -> int:
+        """Return the error that a call gets, 0 to let the kernel do it.
+
+        What is decided on is in registers, so nobody can change it behind the decision.
+        """
+        if name == "mmap":
+            return self._mapping(pid, length=arguments[1], flags=arguments[3])
+        if name in {"fork", "vfork"} or (name == "clone" and not arguments[0] & CLONE_NAMESPACES):
+            if not self._meters.one_more_process():
+                self.process_refused = True
+                return errno.EAGAIN
+            return 0
+        is_network = name == "socket" and arguments[0] & 0xFFFFFFFF in {_AF_INET, _AF_INET6}
+        return errno.EACCES if is_network or name.startswith("exec") else errno.EPERM
+
+    def _mapping(self, pid: int, *, length: int, flags: int) -> int:
+        """Decide on a mapping.
 
         Shared memory counts for ever, whether it is still mapped or not: nothing tells the runner when its pages
         go. A private mapping is the kernel's to refuse (RLIMIT_DATA); here it is foreseen, for the result.
@@ -99,16 +131,11 @@ class Denials:
         if flags & _MAP_SHARED:
             if self._shared_bytes + length > self._limits.memory_bytes:
                 self.memory_refused = True
-                return True
+                return errno.ENOMEM
             self._shared_bytes += length
         elif _data_bytes(pid) + length > self._limits.data_bytes:
             self.memory_refused = True
-        return False
-
-
-def _refusal(name: str, first: int) -> int:
-    is_network = name == "socket" and first & 0xFFFFFFFF in {_AF_INET, _AF_INET6}
-    return errno.EACCES if is_network or name.startswith("exec") else errno.EPERM
+        return 0
 
 
 def _data_bytes(pid: int) -> int:

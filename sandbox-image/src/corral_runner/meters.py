@@ -50,6 +50,8 @@ class Meters:
         self._counts_sockets = execution.network == "none" and bool(settings.file_systems)
         #: The most processes and threads at once.
         self.peak_tasks = 1
+        self._tasks_seen = 1
+        self._started_since = 0
         self._peak_bytes = 0
         self._cpu_before = _children_cpu_seconds()
         self._cpu_seen = self._cpu_lost = 0.0
@@ -84,11 +86,18 @@ class Meters:
         self._next = after + max(base, (_PART - 1) * (after - now))
         return stop
 
+    def one_more_process(self) -> bool:
+        """Whether a process or thread may be started. Looks only when so many were that the limit may be near."""
+        self._started_since += 1
+        if not self._sampling or self._tasks_seen + self._started_since <= self._limits.processes:
+            return True
+        self._processes.reap_orphans(self._pid)
+        return self._count().tasks < self._limits.processes
+
     def last_look(self) -> None:
         """Look at what a tool that failed leaves behind: where it started too many, they are still there."""
         if self._sampling:
-            found = procfs.sample(os.getpid(), None if self._processes.alone else self._pid)
-            self.peak_tasks = max(self.peak_tasks, found.tasks)
+            self._count()
         self._disk.exceeded(time.monotonic())
 
     def stop_pausing(self) -> None:
@@ -114,8 +123,7 @@ class Meters:
 
     def _sample(self, now: float) -> "Stop | None":
         self._processes.reap_orphans(self._pid)
-        found = procfs.sample(os.getpid(), None if self._processes.alone else self._pid)
-        self.peak_tasks = max(self.peak_tasks, found.tasks)
+        found = self._count()
         self._peak_bytes = max(self._peak_bytes, found.resident_bytes)
         if now >= self._next_slow:
             self._next_slow = now + _SLOWLY_SECONDS
@@ -131,6 +139,12 @@ class Meters:
         if self._over_memory(found):
             return exceeded("OutOfMemory", "memory", limits.memory_bytes, "bytes", "sampler")
         return self._cpu(found, now)
+
+    def _count(self) -> procfs.Sample:
+        found = procfs.sample(os.getpid(), None if self._processes.alone else self._pid)
+        self._tasks_seen, self._started_since = found.tasks, 0
+        self.peak_tasks = max(self.peak_tasks, found.tasks)
+        return found
 
     def _over_memory(self, found: procfs.Sample) -> bool:
         limit = self._limits.memory_bytes

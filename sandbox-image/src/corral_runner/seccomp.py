@@ -25,7 +25,7 @@ _AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
 #: Of a socket: whatever its family's default is, TCP, UDP. Others load kernel modules that hardly anyone tests.
 _PROTOCOLS = (0, 6, 17)
 #: CLONE_NEW* of sched.h, the ones clone(2) takes.
-_CLONE_NAMESPACES = 0x7E020000
+CLONE_NAMESPACES = 0x7E020000
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 #: As Docker's default profile: PER_LINUX, PER_LINUX32 with and without UNAME26, and the query.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
@@ -96,15 +96,20 @@ def _assemble(network: "Literal['none', 'open']", *, execute: bool, notify: bool
         code.append((_JUMP_EQUAL, 0, len(body), EXAMINED[name]))
         code.extend(body)
 
+    tell: Instruction = (_RETURN, 0, 0, _RET_USER_NOTIF if notify else _RET_ALLOW)
     allow_or_refuse = [_ALLOW, refuse]
-    check("clone", [(_LOAD, 0, 0, _argument(0)), (_JUMP_ANY_BIT, 1, 0, _CLONE_NAMESPACES), *allow_or_refuse])
+    check("clone", [(_LOAD, 0, 0, _argument(0)), (_JUMP_ANY_BIT, 0, 1, CLONE_NAMESPACES), refuse, tell])
+    # The runner counts processes, so that the limit on them is exact.
+    for name in ("fork", "vfork"):
+        if name in EXAMINED:
+            check(name, [tell])
     families = [_AF_UNIX] if network == "none" else [_AF_UNIX, _AF_INET, _AF_INET6]
     check("socket", _socket(families, refuse))
     check("socketpair", [(_LOAD, 0, 0, _argument(0)), (_JUMP_EQUAL, 0, 1, _AF_UNIX), *allow_or_refuse])
     terminal = (_TIOCSTI, _TIOCLINUX, _TIOCSETD)
     check("ioctl", [(_LOAD, 0, 0, _argument(1)), *_if_one_of(terminal, [refuse]), _ALLOW])
     check("personality", [(_LOAD, 0, 0, _argument(0)), *_if_one_of(_PERSONALITIES, [_ALLOW]), refuse])
-    check("mmap", _mapping(notify=notify))
+    check("mmap", _mapping(tell))
     if not execute:
         check("execve", [refuse])
         check("execveat", [refuse])
@@ -135,13 +140,12 @@ def _socket(families: "list[int]", refuse: "Instruction") -> "list[Instruction]"
     return [(_LOAD, 0, 0, _argument(0)), *_if_one_of(families, kind), refuse]
 
 
-def _mapping(*, notify: bool) -> "list[Instruction]":
+def _mapping(tell: "Instruction") -> "list[Instruction]":
     """Look at mappings of memory that the accounts of processes would not show, or not in time.
 
     Pages of a shared anonymous mapping stay when they are unmapped, and then belong to no process, so the runner
     counts what is asked for. Huge pages are a reserve that the machine's owner has set aside for somebody else.
     """
-    tell: Instruction = (_RETURN, 0, 0, _RET_USER_NOTIF if notify else _RET_ALLOW)
     large = [
         (_LOAD, 0, 0, _argument(1, high=True)),
         (_JUMP_EQUAL, 0, 3, 0),

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 #: After SIGTERM a tool has this long to write its last words before SIGKILL.
 _GRACE_SECONDS = 0.5
-#: Of a report channel or a filter that a tool floods, so much is looked at in each round of the sampler.
-_FLOOD_BYTES, _FLOOD_ANSWERS = 4096, 16
+#: Of a report channel that a tool floods, so much is looked at in each round of the sampler.
+_FLOOD_BYTES = 4096
 
 
 class Supervisor:
@@ -171,28 +171,24 @@ class Supervisor:
         if self._report.too_large:
             self._end(exceeded("OutputLimit", "result", self._limits.result_bytes, "bytes", "runner pipe"))
         if self._report.listener is not None and self._denials is None:
-            self._denials = Denials(self._report.listener, self._limits)
-            self._reactor.watch(self._denials.descriptor, select.POLLIN, self._on_refused_call)
+            self._denials = Denials(self._report.listener, self._limits, self._meters)
+            self._watch_refused_calls()
         if self._report.floods:
             self._hold(descriptor, self._on_report)
 
     def _on_refused_call(self) -> None:
-        assert self._denials is not None
-        self._denials.answer()
-        if self._denials.floods:
-            self._hold(self._denials.descriptor, self._on_refused_calls)
+        denials = self._denials
+        assert denials is not None
+        denials.answer()
+        if denials.process_refused:
+            limit = self._limits.processes
+            self._end(exceeded("ProcessLimit", "processes", limit, "count", "runner and RLIMIT_NPROC"))
+        if denials.floods:
+            self._hold(denials.descriptor, self._watch_refused_calls)
 
-    def _on_refused_calls(self) -> None:
-        """Answer some of a flood, from the sampler's round; ``poll`` says whether there is any."""
+    def _watch_refused_calls(self) -> None:
         assert self._denials is not None
-        descriptor = self._denials.descriptor
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        for _ in range(_FLOOD_ANSWERS):
-            if not poll.poll(0):
-                break
-            self._denials.answer()
-        self._hold(descriptor, self._on_refused_calls)
+        self._reactor.watch(self._denials.descriptor, select.POLLIN, self._on_refused_call)
 
     def _hold(self, descriptor: int, look: "Callable[[], None]") -> None:
         self._reactor.unwatch(descriptor)

@@ -294,3 +294,67 @@ def grow_when_asked_to_end() -> None:
     signal.signal(signal.SIGTERM, grow)
     print("before", flush=True)
     time.sleep(60)
+
+
+def start_many_and_return() -> int:
+    import threading
+    import time
+
+    threads = [threading.Thread(target=time.sleep, args=(0.3,)) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(threads)
+
+
+def take_much_and_return() -> int:
+    import time
+
+    held = b"\1" * (300 << 20)
+    time.sleep(0.2)
+    return len(held)
+
+
+def burn_and_return() -> None:
+    import time
+
+    until = time.process_time() + 0.5
+    while time.process_time() < until:
+        pass
+
+
+def use_something() -> None:
+    import os
+    import subprocess
+    import time
+
+    sleepers = [subprocess.Popen(["/bin/sleep", "0.5"]) for _ in range(2)]
+    held = b"\1" * (50 << 20)
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    with open("written", "wb") as file:
+        file.write(bytes(3 << 20))
+    print("0123456789", flush=True)
+    for sleeper in sleepers:
+        sleeper.wait()
+    os.unlink("written")
+    assert len(held)
+
+
+def flood_with_progress(reports: int) -> None:
+    import os
+
+    for number in range(1, reports + 1):
+        os.write(3, b'{"type":"progress","fraction":0.5,"message":"%d"}\n' % number)
+
+
+def dribble(characters: int) -> None:
+    import os
+    import time
+
+    for number in range(characters):
+        os.write(1, b"x")
+        if number % 10 == 0:
+            time.sleep(0)

@@ -36,7 +36,7 @@ async def without() -> AsyncIterator[Callable[..., Lab]]:
     def get(*layers: str, outer: tuple[str, ...] = ()) -> Lab:
         key = frozenset(layers), frozenset(outer)
         if key not in backends:
-            backends[key] = EmbeddedBackend(waiting=0, profile=Profile(*key))
+            backends[key] = EmbeddedBackend(waiting=1, profile=Profile(*key))
         return Lab(backends[key])
 
     yield get
