@@ -55,7 +55,7 @@ verify: setup ## fail if a generated file is not what the models say
 
 .PHONY: bench
 bench: setup ## measure speed and memory: ratios within one run
-	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 .PHONY: lock
 lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tools if it is not on PATH)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-
 from tool_reference import tool_reference
 
 from corral.api.crd import RESOURCES, custom_resource_definition

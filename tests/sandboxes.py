@@ -33,10 +33,14 @@ def shell(script: str, **more: Any) -> dict[str, Any]:
     return {"command": ["/bin/sh", "-c", script], **more}
 
 
-def request(run: Mapping[str, Any], arguments: Mapping[str, Any] | None = None, **changes: Any) -> ExecutionRequest:
+def request(
+    run: Mapping[str, Any], arguments: Mapping[str, Any] | None = None, **changes: Any
+) -> ExecutionRequest:
     """Make a request of an owner of its own, with every permission; ``changes`` are fields, or of the limits."""
     number = next(_numbers)
-    limits = {name: changes.pop(name) for name in list(changes) if name in ResolvedLimits.__dataclass_fields__}
+    limits = {
+        name: changes.pop(name) for name in list(changes) if name in ResolvedLimits.__dataclass_fields__
+    }
     values: dict[str, Any] = {
         "id": f"e{number}",
         "owner": Owner(f"owner-{number}"),

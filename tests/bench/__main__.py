@@ -12,16 +12,17 @@ import platform
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from bench.footprint import Footprint, own_bytes, sandbox_runners
+from bench.statistics import Series
 from corral.client import AsyncClient
 from corral.sandbox.bubblewrap import Installation
-from tests.bench.footprint import Footprint, own_bytes, sandbox_runners
-from tests.bench.statistics import Series
 
 CODE = "6 * 7"
 
@@ -66,7 +67,7 @@ async def latency(rounds: int) -> dict[str, Series]:
         for _ in track(range(rounds), "latency", console=_CONSOLE):
             series["reference"].add(await timed(lambda: run_baseline(command)))
             cold = AsyncClient(waiting=0)
-            series["cold"].add(await timed(lambda: run_warm(cold)))
+            series["cold"].add(await timed(partial(run_warm, cold)))
             await cold.close()
             await asyncio.sleep(0.02)  # a sandbox is waiting again
             series["warm"].add(await timed(lambda: run_warm(client)))

@@ -77,6 +77,9 @@ else:
             raise MalformedLine("no JSON value in it") from None
         except (ValueError, RecursionError) as error:
             raise MalformedLine(str(error)) from None
+        except SystemError:
+            # The scanner takes its exception from json.decoder, which is not imported (raise_errmsg in _json.c).
+            raise MalformedLine("not JSON") from None
         if end != len(text):
             raise MalformedLine(f"more than one JSON value in it, the second from character {end}")
         return value

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: After SIGTERM a tool has this long to write its last words before SIGKILL.
 _GRACE_SECONDS = 0.5
 #: Of a report channel that a tool floods, so much is looked at in each round of the sampler.
-_FLOOD_BYTES = 4096
+_FLOOD_BYTES = 8192
 
 
 class Supervisor:

@@ -268,7 +268,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(corral: Corral, tmp_path: Path)
     "arguments", [["run", "calculator", "expression=1"], ["--help"], ["--version"], ["tools"]]
 )
 def test_a_full_disk_is_told(corral: Corral, arguments: list[str]) -> None:
-    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+    with open("/dev/full", "wb") as full:
         ended = subprocess.run(
             [CORRAL, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, text=True
         )

@@ -43,7 +43,7 @@ def hide_shared_memory() -> None:
 
     print("before", flush=True)
     held = []
-    for _ in range(100):
+    for _ in range(30):
         memory = mmap.mmap(-1, 8 << 20)
         memory[:: mmap.PAGESIZE] = b"\1" * len(memory[:: mmap.PAGESIZE])
         memory.madvise(mmap.MADV_DONTNEED)

@@ -214,13 +214,13 @@ async def test_B9_usage_tells_what_was_used(lab: Lab) -> None:
 
 
 async def test_M2_progress_flood_is_thinned_out(cells: Lab, canary: Canary) -> None:
-    """Tens of thousands of reports on the channel itself make some frames, and the newest is among them."""
+    """Thousands of reports on the channel itself make some frames, and the newest is among them."""
     async with canary.beside():
-        ended = await cells.call(breakers.flood_with_progress, arguments={"reports": 50_000})
+        ended = await cells.call(breakers.flood_with_progress, arguments={"reports": 30_000})
     ended.completed()
     seen = [frame for frame in ended.frames if isinstance(frame, Progress)]
     assert 1 <= len(seen) < 500
-    assert seen[-1].message == "50000"
+    assert seen[-1].message == "30000"
 
 
 async def test_M2_single_characters_are_gathered(cells: Lab, canary: Canary) -> None:

@@ -132,7 +132,7 @@ def test_a_line_is_ended_where_something_follows() -> None:
 def test_a_reader_that_went_away_is_told() -> None:
     read, write = os.pipe()
     os.close(read)
-    with contextlib.suppress(BrokenPipeError), open(write, "w", encoding="utf-8") as closed:  # noqa: PTH123
+    with contextlib.suppress(BrokenPipeError), open(write, "w", encoding="utf-8") as closed:
         stream = Stream(closed)
         with pytest.raises(ReaderGoneError):
             stream.write("x")

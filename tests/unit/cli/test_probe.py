@@ -19,8 +19,16 @@ from corral.sandbox.probe.machine import (
     check_process_count,
     check_resources,
     check_user_namespaces,
+    nesting_remedy,
 )
-from corral.sandbox.probe.trial import LAYERS, Trial, check_cells, check_seccomp
+from corral.sandbox.probe.trial import (
+    LAYERS,
+    Trial,
+    bubblewrap_remedy,
+    check_cells,
+    check_sandbox,
+    check_seccomp,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,19 @@ def test_an_ubuntu_gets_a_profile_for_the_bubblewrap_that_is_used() -> None:
         "echo kernel.apparmor_restrict_unprivileged_userns=0 | sudo tee -a /etc/sysctl.d/60-corral.conf",
         "sudo sysctl --system",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "systempaths=unconfined"),
+        ("bwrap: unshare user ns: No space left on device", "user.max_user_namespaces=15000"),
+        ("bwrap: No permissions to create new namespace", "seccomp=unconfined"),
+        ("exit status 1", "seccomp=unconfined"),
+    ],
+)
+def test_what_bubblewrap_says_has_a_remedy(said: str, remedy: str) -> None:
+    assert remedy in bubblewrap_remedy(said)
 
 
 def test_an_ubuntu_that_has_the_profile_is_fine() -> None:
@@ -159,13 +180,13 @@ def ran(**fields: object) -> ExecutionStatus:
 def test_a_tool_that_ran_behind_every_layer_is_all_well() -> None:
     trial = Trial(ran(result=13, denials=[Denial(syscall="socket")]), LAYERS, 0.05)
 
-    assert (check_cells(trial).state, check_seccomp(trial).state) == (State.OK, State.OK)
+    assert (check_sandbox(trial).state, check_seccomp(trial).state) == (State.OK, State.OK)
 
 
 def test_a_layer_that_did_not_hold_is_named() -> None:
     trial = Trial(ran(result=13), tuple(layer for layer in LAYERS if layer != "landlock"), 0.05)
 
-    assert check_cells(trial).consequence == "without landlock"
+    assert check_sandbox(trial).consequence == "without landlock"
     assert check_seccomp(trial).found == "refuses system calls, and cannot say which"
 
 
@@ -176,9 +197,18 @@ def test_a_socket_that_was_not_refused_is_seen() -> None:
 def test_a_tool_that_did_not_run_is_missing_with_the_reason() -> None:
     failed = ran(reason=Reason.SANDBOX_FAILED, message="broke", error=ExecutionError(type="TypeError"))
 
-    assert check_cells(Trial(failed)).found == "no tool ran: SandboxFailed: broke (TypeError)"
-    assert check_cells(Trial(None, missing="no bubblewrap", remedy="Install it")).remedy == "Install it"
-    assert check_seccomp(Trial(None)).state is State.WEAKER
+    assert check_sandbox(Trial(failed)).found == "no tool ran: SandboxFailed: broke (TypeError)"
+    assert check_sandbox(Trial(None, missing="no bubblewrap", remedy="Install it")).remedy == "Install it"
+
+
+def test_a_machine_without_cells_is_weaker_and_told_what_to_allow() -> None:
+    confined = nesting_remedy({"kernel.apparmor_restrict_unprivileged_userns": 1}, "/bwrap")
+    check = check_cells(Trial(None, missing="Operation not permitted"), confined)
+
+    assert check_cells(Trial(ran()), confined).state is State.OK
+    assert (check.state, check.found) == (State.WEAKER, "not made: Operation not permitted")
+    assert 'profile corral "/bwrap" flags=(unconfined) {' in check.remedy
+    assert "user.max_user_namespaces" in nesting_remedy({}, "/bwrap")
 
 
 GOOD = Report(usable=True, isolation=("userns", "seccomp"), checks=(Check("kernel", State.OK, "Linux 6.12"),))

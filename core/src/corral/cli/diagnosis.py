@@ -30,8 +30,8 @@ def show_report(report: Report, terminal: Terminal, style: Format, *, brief: boo
 def _brief(report: Report) -> Iterator[str]:
     machine = f"Corral {__version__} on Linux {platform.release()}"
     if not report.usable:
-        missing = [check.name for check in report.missing]
-        yield f"{machine}: tasks cannot run here, and none will: {', '.join(missing)} missing"
+        missing = ", ".join(check.name for check in report.missing)
+        yield f"{machine}: tasks cannot run here, and none will; missing: {missing}"
         yield "corral doctor tells what to do about it"
         return
     yield f"{machine}: each call runs behind {', '.join(report.isolation)}"

@@ -136,6 +136,8 @@ class EmbeddedBackend:
         """Give a sandbox; see ``SandboxBackend.acquire``."""
         if self._closed:
             raise SandboxError("this backend is closed")
+        if self._waiting:
+            await asyncio.sleep(0)  # lets the loop see which of them have ended meanwhile
         while self._waiting and self._source.suits(needs):
             enclosure = self._waiting.popleft()
             if enclosure.channel.lost is None:

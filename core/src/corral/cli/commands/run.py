@@ -78,7 +78,12 @@ def run(
     or yaml the tasks are printed with their status.
 
     Ctrl-C cancels in good order, a second one ends everything at once.
-    """
+
+    \b
+    corral run calculator expression='6 * 7'
+    corral run python code=@script.py --limit memory=256Mi --workspace .
+    corral run -f tasks/ --parallel 8 -o json
+    """  # noqa: D301 - the control character keeps the lines after it as they are
     from corral.cli.request import RunOptions, read_request
     from corral.cli.session import run_request
     from corral.cli.terminal import Terminal

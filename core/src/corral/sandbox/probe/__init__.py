@@ -20,10 +20,19 @@ from corral.sandbox.probe.machine import (
     check_process_count,
     check_resources,
     check_user_namespaces,
+    nesting_remedy,
     read_sysctls,
 )
 from corral.sandbox.probe.report import Check, Report, State
-from corral.sandbox.probe.trial import Trial, check_cells, check_seccomp, try_bubblewrap, try_tool
+from corral.sandbox.probe.trial import (
+    Trial,
+    check_cells,
+    check_sandbox,
+    check_seccomp,
+    try_bubblewrap,
+    try_cell,
+    try_sandbox,
+)
 
 __all__ = ["Check", "Report", "State", "probe"]
 
@@ -31,18 +40,18 @@ __all__ = ["Check", "Report", "State", "probe"]
 def probe() -> Report:
     """Look at this machine. Takes about a tenth of a second; must not be called from a running event loop."""
     outer = try_bubblewrap()
-    trial = (
-        asyncio.run(try_tool())
-        if outer.state is State.OK
-        else Trial(None, missing="bubblewrap does not start")
-    )
+    starts = outer.state is State.OK
+    unmade = Trial(None, missing="bubblewrap does not start", remedy="See bubblewrap")
+    trial = asyncio.run(try_sandbox()) if starts else unmade
+    cell = asyncio.run(try_cell()) if trial.ran else unmade
+    sysctls, bwrap = read_sysctls(), _bwrap_path()
     checks = (
         check_kernel(platform.release(), platform.machine()),
-        *check_user_namespaces(read_sysctls(), starts=outer.state is State.OK, bwrap=_bwrap_path()),
+        *check_user_namespaces(sysctls, starts=starts, bwrap=bwrap),
         *_check_setpriv(),
         outer,
-        check_cells(trial),
-        check_seccomp(trial),
+        check_sandbox(trial),
+        *([check_cells(cell, nesting_remedy(sysctls, bwrap)), check_seccomp(trial)] if trial.ran else ()),
         check_landlock(_landlock_abi()),
         check_process_count(platform.release()),
         check_cgroup(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")),

@@ -108,6 +108,27 @@ def _check_apparmor(*, starts: bool, bwrap: str) -> Check:
     name = "AppArmor"
     if starts:
         return Check(name, State.OK, "restricts user namespaces, and lets bubblewrap make them")
+    return Check(
+        name,
+        State.MISSING,
+        "kernel.apparmor_restrict_unprivileged_userns = 1, without a profile for bubblewrap",
+        "a namespace that bubblewrap makes gives it no rights in it, so nothing can run",
+        apparmor_remedy(bwrap),
+    )
+
+
+def nesting_remedy(sysctls: Mapping[str, int], bwrap: str) -> str:
+    """Say what lets namespaces be made within namespaces, where bubblewrap's first ones can be made."""
+    if sysctls.get("kernel.apparmor_restrict_unprivileged_userns") == 1:
+        # A profile that confines, such as Ubuntu's for /usr/bin/bwrap, takes the right from what bubblewrap starts.
+        return apparmor_remedy(bwrap)
+    return (
+        "Raise user.max_user_namespaces; in a container, let its runtime allow namespaces within namespaces"
+    )
+
+
+def apparmor_remedy(bwrap: str) -> str:
+    """Return the commands that let this bubblewrap, and what it starts, make user namespaces."""
     # One line each, so that they can be copied from wherever they stand.
     lines = (
         "abi <abi/4.0>,",
@@ -116,19 +137,12 @@ def _check_apparmor(*, starts: bool, bwrap: str) -> Check:
         "userns,",
         "}",
     )
-    profile = (
+    return (
         f"printf '%s\\n' {' '.join(shlex.quote(line) for line in lines)} | sudo tee /etc/apparmor.d/corral\n"
         "sudo apparmor_parser -r /etc/apparmor.d/corral\n"
         "or, for every program of this machine:\n"
         "echo kernel.apparmor_restrict_unprivileged_userns=0 | sudo tee -a /etc/sysctl.d/60-corral.conf\n"
         "sudo sysctl --system"
-    )
-    return Check(
-        name,
-        State.MISSING,
-        "kernel.apparmor_restrict_unprivileged_userns = 1, without a profile for bubblewrap",
-        "a namespace that bubblewrap makes gives it no rights in it, so nothing can run",
-        profile,
     )
 
 

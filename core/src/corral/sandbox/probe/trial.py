@@ -3,12 +3,14 @@
 import asyncio
 import subprocess
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from corral.api import DEFAULT_LIMITS, ExecutionStatus, Reason, ResolvedLimits
 from corral.sandbox.bubblewrap import Installation, Launch, command
-from corral.sandbox.embedded import EmbeddedBackend
+from corral.sandbox.cells import Cells
+from corral.sandbox.embedded import EmbeddedBackend, EmbeddedSandbox
 from corral.sandbox.errors import IsolationUnavailableError, SandboxError
 from corral.sandbox.execution import Record, execute
 from corral.sandbox.port import ExecutionRequest, Owner, SandboxNeeds
@@ -55,6 +57,14 @@ class Trial:
     remedy: str = ""
 
     @property
+    def why(self) -> str:
+        """Why no tool ran."""
+        if self.status is None:
+            return self.missing
+        kind = f" ({self.status.error.type})" if self.status.error is not None else ""
+        return f"{self.status.reason}: {self.status.message}{kind}"
+
+    @property
     def ran(self) -> bool:
         """The tool came to its end, refused or not."""
         return self.status is not None and self.status.reason in {Reason.COMPLETED, Reason.NETWORK_DENIED}
@@ -95,11 +105,15 @@ def try_bubblewrap() -> Check:
         State.MISSING,
         f"{installation.bwrap} does not start: {why}",
         "nothing can run",
-        _bubblewrap_remedy(why),
+        bubblewrap_remedy(why),
     )
 
 
-def _bubblewrap_remedy(said: str) -> str:
+def bubblewrap_remedy(said: str) -> str:
+    """Return what to do about something that bubblewrap said when it did not start."""
+    if "No space left" in said or "ENOSPC" in said:
+        # What unshare(2) and clone(2) answer when a limit of /proc/sys/user is reached.
+        return "echo user.max_user_namespaces=15000 | sudo tee -a /etc/sysctl.d/60-corral.conf\nsudo sysctl --system"
     if "proc" in said:
         # The kernel mounts a fresh /proc only where a whole one is seen; container runtimes cover parts of
         # it (https://github.com/flatpak/flatpak/pull/2867).
@@ -112,24 +126,50 @@ def _bubblewrap_remedy(said: str) -> str:
     )
 
 
-async def try_tool() -> Trial:
-    """Run a tool as every tool is run."""
+async def try_sandbox() -> Trial:
+    """Run a tool in a sandbox of its own, as ``corral run`` does."""
     limits = ResolvedLimits.of(DEFAULT_LIMITS)
-    request = ExecutionRequest(
-        id="probe",
-        owner=Owner("probe"),
-        run={"function": {"code": _TOOL, "entrypoint": "main"}},
-        limits=limits,
-    )
+
+    async def run(record: Record) -> ExecutionStatus:
+        async with EmbeddedBackend(waiting=0) as backend:
+            sandbox = await backend.acquire(SandboxNeeds(limits.disk_bytes))
+            try:
+                return await execute(sandbox, _request(limits), record)
+            finally:
+                backend.release(sandbox)
+
+    return await _try(run)
+
+
+async def try_cell() -> Trial:
+    """Run a tool in a cell, as those who keep sandboxes waiting do."""
+    limits = ResolvedLimits.of(DEFAULT_LIMITS)
+
+    async def run(record: Record) -> ExecutionStatus:
+        cells = Cells(Installation.of_this_process(), DEFAULT_PROFILE, ())
+        try:
+            sandbox = EmbeddedSandbox(await cells.make(SandboxNeeds(limits.disk_bytes)), warm=False)
+            try:
+                return await execute(sandbox, _request(limits), record)
+            finally:
+                await sandbox.close()
+        finally:
+            await cells.close()
+
+    return await _try(run)
+
+
+def _request(limits: ResolvedLimits) -> ExecutionRequest:
+    function = {"function": {"code": _TOOL, "entrypoint": "main"}}
+    return ExecutionRequest(id="probe", owner=Owner("probe"), run=function, limits=limits)
+
+
+async def _try(run: Callable[[Record], Awaitable[ExecutionStatus]]) -> Trial:
     record = Record("probe", "probe", 1, datetime.now(UTC))
     began = time.perf_counter()
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS), EmbeddedBackend(waiting=0) as backend:
-            sandbox = await backend.acquire(SandboxNeeds(limits.disk_bytes))
-            try:
-                status = await execute(sandbox, request, record)
-            finally:
-                backend.release(sandbox)
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            status = await run(record)
     except IsolationUnavailableError as error:
         return Trial(None, missing=error.missing, remedy=error.remedy)
     except (SandboxError, TimeoutError) as error:
@@ -137,19 +177,14 @@ async def try_tool() -> Trial:
     return Trial(status, record.isolation, time.perf_counter() - began)
 
 
-def check_cells(trial: Trial) -> Check:
-    """Judge the attempt to run a tool."""
+def check_sandbox(trial: Trial) -> Check:
+    """Judge the attempt to run a tool in a sandbox of its own."""
     name = "sandbox"
-    status = trial.status
-    if status is None or not trial.ran:
-        why = trial.missing
-        if status is not None:
-            kind = f" ({status.error.type})" if status.error is not None else ""
-            why = f"{status.reason}: {status.message}{kind}"
+    if not trial.ran:
         remedy = (
             trial.remedy or "If nothing else is missing here, report it with what corral doctor -o json says"
         )
-        return Check(name, State.MISSING, f"no tool ran: {why}", "nothing can run", remedy)
+        return Check(name, State.MISSING, f"no tool ran: {trial.why}", "nothing can run", remedy)
     lacking = [layer for layer in LAYERS if layer not in trial.isolation]
     found = f"a tool ran in {trial.seconds * 1000:.0f} ms behind {', '.join(trial.isolation)}"
     if not lacking:
@@ -157,12 +192,31 @@ def check_cells(trial: Trial) -> Check:
     return Check(name, State.WEAKER, found, f"without {', '.join(lacking)}", "See those rows")
 
 
+def check_cells(trial: Trial, remedy: str) -> Check:
+    """Judge the attempt to run a tool in a cell.
+
+    Args:
+        trial: the attempt.
+        remedy: what lets namespaces be made within namespaces here.
+    """
+    name = "cells"
+    if trial.ran:
+        found = "namespaces within namespaces, made for each task in some milliseconds"
+        return Check(name, State.OK, found)
+    return Check(
+        name,
+        State.WEAKER,
+        f"not made: {trial.why}",
+        "every sandbox is a bubblewrap of its own: one wall less around a tool, and slower where many tasks run",
+        remedy,
+    )
+
+
 def check_seccomp(trial: Trial) -> Check:
     """Judge what became of the tool's attempt to open a socket."""
     name = "seccomp"
     status = trial.status
-    if status is None or not trial.ran:
-        return Check(name, State.WEAKER, "not tried: no tool ran")
+    assert status is not None, "only an attempt that ran has something to say of it"
     if status.denials:
         return Check(name, State.OK, "refuses system calls, and says which (user notification)")
     if "seccomp" in trial.isolation and isinstance(status.result, int):
