@@ -25,7 +25,8 @@ _numbers = count(1)
 def function(tool: Callable[..., Any], *helpers: Callable[..., Any]) -> dict[str, Any]:
     """Make the ``run`` of a request out of a function whose source stands alone, and of what it calls."""
     sources = [textwrap.dedent(inspect.getsource(part)) for part in (*helpers, tool)]
-    return {"function": {"code": "\n".join(sources), "entrypoint": tool.__name__}}
+    code = "\n".join(["from __future__ import annotations", *sources])
+    return {"function": {"code": code, "entrypoint": tool.__name__}}
 
 
 def shell(script: str, **more: Any) -> dict[str, Any]:

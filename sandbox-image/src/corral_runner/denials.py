@@ -6,13 +6,11 @@ import struct
 import time
 
 from corral_runner.procfs import PAGE_BYTES
-from corral_runner.seccomp import CLONE_NAMESPACES
 from corral_runner.syscalls import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral_runner.limits import Limits
-    from corral_runner.meters import Meters
 
 # struct seccomp_notif: id, pid, flags, then struct seccomp_data: nr, arch, instruction pointer, six arguments
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")
@@ -37,26 +35,21 @@ class Denials:
         "_answered_at",
         "_answers_left",
         "_limits",
-        "_meters",
         "_shared_bytes",
         "counts",
         "descriptor",
         "memory_refused",
-        "process_refused",
     )
 
-    def __init__(self, descriptor: int, limits: "Limits", meters: "Meters") -> None:
+    def __init__(self, descriptor: int, limits: "Limits") -> None:
         self.descriptor = descriptor
         self._limits = limits
-        self._meters = meters
         self._answers_left = _ANSWERS_AT_ONCE
         self._answered_at = time.monotonic()
         self._shared_bytes = 0
         self.counts: dict[tuple[str, str], int] = {}
         #: A mapping was refused, here or by the kernel, because it would have exceeded the memory limit.
         self.memory_refused = False
-        #: One process more than the limit was asked for.
-        self.process_refused = False
 
     @property
     def floods(self) -> bool:
@@ -114,11 +107,6 @@ class Denials:
         """
         if name == "mmap":
             return self._mapping(pid, length=arguments[1], flags=arguments[3])
-        if name in {"fork", "vfork"} or (name == "clone" and not arguments[0] & CLONE_NAMESPACES):
-            if not self._meters.one_more_process():
-                self.process_refused = True
-                return errno.EAGAIN
-            return 0
         is_network = name == "socket" and arguments[0] & 0xFFFFFFFF in {_AF_INET, _AF_INET6}
         return errno.EACCES if is_network or name.startswith("exec") else errno.EPERM
 

@@ -79,9 +79,10 @@ class Limits:
         _set(resource.RLIMIT_RTPRIO, 0)
         _set(resource.RLIMIT_NICE, 0)
         if private_users:
-            # One place for the runner, and one above the limit: whoever sits there has exceeded it, and the
-            # sampler can see and name that.
-            _set(resource.RLIMIT_NPROC, self.processes + 2)
+            # One place for the runner, and some above the limit: whoever sits there has exceeded it, and the
+            # sampler can see and name that. One would do if the kernel did not count processes for a moment longer
+            # than they are to be seen.
+            _set(resource.RLIMIT_NPROC, self.processes + 1 + max(4, self.processes // 8))
 
     def apply_open_files(self) -> None:
         """Set the ceiling of descriptors, once this process has sent its last one.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from corral_runner.streams import Output
 
 _FIRST_SECONDS, _SOON_SECONDS, _LATER_SECONDS = 0.004, 0.010, 0.020
+#: While more than half of the processes allowed are there: a bomb of shells fizzles out in milliseconds.
+_CROWDED_SECONDS = 0.002
 _LATER_AFTER_SECONDS = 1.0
 #: What costs more is looked at so often.
 _SLOWLY_SECONDS = 0.25
@@ -49,9 +51,7 @@ class Meters:
         # Where the network is open the backend's cgroup counts them, and the namespace may be shared.
         self._counts_sockets = execution.network == "none" and bool(settings.file_systems)
         #: The most processes and threads at once.
-        self.peak_tasks = 1
-        self._tasks_seen = 1
-        self._started_since = 0
+        self.peak_tasks = self._tasks = 1
         self._peak_bytes = 0
         self._cpu_before = _children_cpu_seconds()
         self._cpu_seen = self._cpu_lost = 0.0
@@ -82,17 +82,12 @@ class Meters:
             self._processes.signal(SIGCONT)
         stop = self._sample(now) if self._sampling else None
         after = time.monotonic()
+        if self._tasks > self._limits.processes // 2:
+            self._next = after + max(_CROWDED_SECONDS, (_PART - 1) * (after - now))
+            return stop
         base = _LATER_SECONDS if after - self._started > _LATER_AFTER_SECONDS else _SOON_SECONDS
         self._next = after + max(base, (_PART - 1) * (after - now))
         return stop
-
-    def one_more_process(self) -> bool:
-        """Whether a process or thread may be started. Looks only when so many were that the limit may be near."""
-        self._started_since += 1
-        if not self._sampling or self._tasks_seen + self._started_since <= self._limits.processes:
-            return True
-        self._processes.reap_orphans(self._pid)
-        return self._count().tasks < self._limits.processes
 
     def last_look(self) -> None:
         """Look at what a tool that failed leaves behind: where it started too many, they are still there."""
@@ -142,7 +137,7 @@ class Meters:
 
     def _count(self) -> procfs.Sample:
         found = procfs.sample(os.getpid(), None if self._processes.alone else self._pid)
-        self._tasks_seen, self._started_since = found.tasks, 0
+        self._tasks = found.tasks
         self.peak_tasks = max(self.peak_tasks, found.tasks)
         return found
 

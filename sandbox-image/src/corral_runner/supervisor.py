@@ -171,7 +171,7 @@ class Supervisor:
         if self._report.too_large:
             self._end(exceeded("OutputLimit", "result", self._limits.result_bytes, "bytes", "runner pipe"))
         if self._report.listener is not None and self._denials is None:
-            self._denials = Denials(self._report.listener, self._limits, self._meters)
+            self._denials = Denials(self._report.listener, self._limits)
             self._watch_refused_calls()
         if self._report.floods:
             self._hold(descriptor, self._on_report)
@@ -180,9 +180,6 @@ class Supervisor:
         denials = self._denials
         assert denials is not None
         denials.answer()
-        if denials.process_refused:
-            limit = self._limits.processes
-            self._end(exceeded("ProcessLimit", "processes", limit, "count", "runner and RLIMIT_NPROC"))
         if denials.floods:
             self._hold(denials.descriptor, self._watch_refused_calls)
 

@@ -105,8 +105,6 @@ _QUIETLY_ABSENT_ROWS = {
 #: Refused for some of their arguments; see ``seccomp``.
 _EXAMINED_ROWS = {
     "clone": (56, 220),
-    "fork": (57, _ABSENT),
-    "vfork": (58, _ABSENT),
     "socket": (41, 198),
     "socketpair": (53, 199),
     "ioctl": (16, 29),

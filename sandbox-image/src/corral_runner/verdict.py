@@ -114,7 +114,7 @@ def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | N
         (found.disk_was_full, "DiskLimit"),
         (found.cut_file, "FileSizeLimit"),
         (found.denied_memory, "OutOfMemory"),
-        (found.peak_tasks > execution.limits.processes, "ProcessLimit"),
+        (found.peak_tasks >= execution.limits.processes > 1, "ProcessLimit"),
     )
     for reached, reason in limits:
         if reached:

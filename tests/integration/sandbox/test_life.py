@@ -126,7 +126,7 @@ async def test_a_killed_nursery_costs_its_sandboxes_and_the_next_is_another(lab:
         what = request(shell("echo before; sleep 60"))
         await sandbox.start(what)
         await until_printed(sandbox, "before")
-        await kill_bubblewrap(sandbox)
+        nursery = kill_bubblewrap(sandbox)
         assert (await run_in(sandbox, what)).reason == "SandboxFailed"
     assert isinstance(lab.backend, EmbeddedBackend)
     waiting = list(lab.backend._waiting)
