@@ -72,7 +72,9 @@ async def test_M12_the_environment_of_the_caller_does_not_reach_a_tool(
     monkeypatch.setenv("CALLERS_CANARY", "canary-51af")
     async with new_backend() as backend:
         for _ in range(3):
-            ended = await Lab(backend).shell("cat /proc/self/environ /proc/[0-9]*/environ", env={"WANTED": "yes"})
+            ended = await Lab(backend).shell(
+                "cat /proc/self/environ /proc/[0-9]*/environ", env={"WANTED": "yes"}
+            )
             assert "WANTED=yes" in ended.stdout
             assert "canary-51af" not in ended.stdout
 
@@ -178,7 +180,12 @@ async def test_M12_a_killed_sandbox_is_lost_and_leaves_nothing(lab: Lab) -> None
         await sandbox.start(request(shell(f"trap '' TERM; (setsid sleep {mark} &); echo up; sleep {mark}")))
         await until_printed(sandbox, "up")
         sandbox.kill()
-        for use in (until_lost_or_refused(sandbox), sandbox.get("x"), sandbox.put("x", b""), sandbox.cancel()):
+        for use in (
+            until_lost_or_refused(sandbox),
+            sandbox.get("x"),
+            sandbox.put("x", b""),
+            sandbox.cancel(),
+        ):
             with pytest.raises(SandboxLostError):
                 await use
         await eventually_async(lambda: with_marker(mark), lambda found: found == [])
@@ -261,7 +268,18 @@ async def test_B15_files_come_back_as_they_were_put(lab: Lab) -> None:
 
 async def test_B15_only_regular_files_of_the_workspace_are_given_out(lab: Lab) -> None:
     made = "mkdir dir; echo x > dir/f; ln -s /etc/passwd link; ln -s nowhere dangling; ln -s dir dir-link; mkfifo fifo"
-    names = ["missing", "dir", "link", "dangling", "dir-link/f", "fifo", "../etc/passwd", "/etc/passwd", "", "dir/f\0"]
+    names = [
+        "missing",
+        "dir",
+        "link",
+        "dangling",
+        "dir-link/f",
+        "fifo",
+        "../etc/passwd",
+        "/etc/passwd",
+        "",
+        "dir/f\0",
+    ]
     async with lab.sandbox() as sandbox, asyncio.timeout(30):
         assert (await run_in(sandbox, request(shell(made)))).reason == "Completed"
         for path in names:

@@ -77,7 +77,17 @@ def look_for(canaries: list[str]) -> dict[str, list[str]]:
     seen: dict[str, str] = {"environment": repr(dict(os.environ)), "mounts": "", "cwd": os.getcwd()}
     directories = ["/proc", *(f"/proc/{name}" for name in os.listdir("/proc") if name.isdigit())]
     for directory in (*directories, "/proc/self", "/proc/thread-self"):
-        for name in ("cmdline", "environ", "mountinfo", "mounts", "maps", "status", "net/unix", "keys", "locks"):
+        for name in (
+            "cmdline",
+            "environ",
+            "mountinfo",
+            "mounts",
+            "maps",
+            "status",
+            "net/unix",
+            "keys",
+            "locks",
+        ):
             try:
                 with open(f"{directory}/{name}", "rb") as file:
                     seen[f"{directory}/{name}"] = file.read().decode("utf-8", "replace")
@@ -102,7 +112,13 @@ def look_for(canaries: list[str]) -> dict[str, list[str]]:
     return {canary: places for canary, places in found.items() if places} | {"looked at": [str(len(seen))]}
 
 
-CANARIES = ["canary-environment", "canary-argument", "canary-directory", "canary-file-name", "canary-file-content"]
+CANARIES = [
+    "canary-environment",
+    "canary-argument",
+    "canary-directory",
+    "canary-file-name",
+    "canary-file-content",
+]
 
 
 def look_from_a_host_with_secrets(folder: Path, way: str, *outer: str) -> dict[str, list[str]]:
@@ -391,7 +407,9 @@ with Client(backend=backend(given)) as client:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_M13_nothing_stays_when_the_host_program_is_ended(tmp_path: Path, way: str, number: signal.Signals) -> None:
+def test_M13_nothing_stays_when_the_host_program_is_ended(
+    tmp_path: Path, way: str, number: signal.Signals
+) -> None:
     mounts = Path("/proc/self/mounts").read_text()
     mark = marker()
     process = host_with_a_running_task(tmp_path, way, mark)
