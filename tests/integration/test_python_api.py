@@ -256,3 +256,13 @@ def test_B9_usage_is_measured(client: Client) -> None:
 def test_corral_run_is_the_same_client_each_time() -> None:
     assert corral.run("calculator", expression="1 + 1").result == 2
     assert corral.run("calculator", {"expression": "2 + 2"}).result == 4
+
+
+def test_a_shell_that_starts_pipelines_is_not_disturbed_by_the_runner(client: Client) -> None:
+    """A child's end is told while the next is forked; a call that waits for the runner then would say EINTR."""
+    command = (
+        "for i in $(seq 30); do true | /bin/true | /bin/true; /bin/true & done; wait; seq 3 | paste -sd+"
+    )
+    task = client.run("shell", command=command)
+    assert (task.reason, task.stdout) == (Reason.COMPLETED, "1+2+3\n"), task.executions[0].output
+    assert task.result == "1+2+3\n"

@@ -171,10 +171,19 @@ _FLAG_NEW_LISTENER = 8
 _FLAG_WAIT_KILLABLE = 32
 
 
+def available() -> bool:
+    """Whether this kernel can filter system calls."""
+    return _has_action(_RET_ERRNO)
+
+
 def notifications_available() -> bool:
     """Whether this kernel can hand refused calls to the runner (Linux 5.0)."""
+    return _has_action(_RET_USER_NOTIF)
+
+
+def _has_action(action: int) -> bool:
     try:
-        kernel.call("seccomp", _GET_ACTION_AVAIL, 0, struct.pack("I", _RET_USER_NOTIF))
+        kernel.call("seccomp", _GET_ACTION_AVAIL, 0, struct.pack("I", action))
     except OSError:
         return False
     return True

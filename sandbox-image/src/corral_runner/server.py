@@ -4,7 +4,7 @@ import _socket
 import select
 import time
 
-from corral_runner import kernel, landlock, procfs
+from corral_runner import kernel, landlock, procfs, seccomp
 from corral_runner.cell import NAMESPACE_LAYERS, WORKSPACE
 from corral_runner.connection import Connection, LineTooLong, Tokens, comes_from_inside
 from corral_runner.disk import Disk
@@ -66,7 +66,7 @@ class Server:
             layers += [name for name in NAMESPACE_LAYERS if name not in layers]
         if settings.holds("rlimits"):
             layers.append("rlimits")
-        if settings.holds("seccomp"):
+        if settings.holds("seccomp") and seccomp.available():
             layers.append("seccomp")
         if settings.holds("landlock") and landlock.abi():
             layers.append("landlock")
@@ -272,6 +272,8 @@ class Server:
 
     def _unenforced(self, execution: Execution) -> "str | None":
         """What the task asks that this kernel cannot enforce. Nothing runs with less than it asked for."""
+        if self._settings.holds("seccomp") and not seccomp.available():
+            return "every sandbox needs seccomp filters, which this kernel does not have (CONFIG_SECCOMP_FILTER)"
         if not self._settings.holds("landlock") or landlock.abi():
             return None
         needs = "needs Landlock, which this kernel does not have (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"

@@ -128,9 +128,18 @@ def _evident(found: Evidence, execution: "Execution", error: "dict[str, Any] | N
 
 def exceeded(reason: str, name: str, value: float, unit: str, enforced_by: str) -> Stop:
     """Make the decision to end an execution because of a limit."""
-    shown = str(value).removesuffix(".0")
     limit = {"name": name, "value": value, "unit": unit, "enforcedBy": enforced_by}
-    return Stop(reason, f"the {name} limit of {shown} {unit} was exceeded", limit)
+    return Stop(reason, f"the {name} limit of {_amount(value, unit)} was exceeded", limit)
+
+
+def _amount(value: float, unit: str) -> str:
+    """An amount as a person would say it, and as a manifest would."""
+    if unit == "bytes":
+        for suffix, size in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
+            if value >= size and value % size == 0:
+                return f"{int(value // size)}{suffix}"
+    shown = str(value).removesuffix(".0")
+    return shown if unit == "count" else f"{shown} {unit}"
 
 
 def _error(told: "dict[str, Any]") -> "dict[str, Any]":
@@ -143,9 +152,7 @@ def _error(told: "dict[str, Any]") -> "dict[str, Any]":
 def _limit_reached(reason: str, execution: "Execution", error: "dict[str, Any] | None") -> Verdict:
     limit = _limit(reason, execution)
     assert limit is not None
-    value = limit["value"]
-    shown = str(value).removesuffix(".0")
-    message = f"the {limit['name']} limit of {shown} {limit['unit']} was reached"
+    message = f"the {limit['name']} limit of {_amount(limit['value'], limit['unit'])} was reached"
     return Verdict(reason, message, error, limit)
 
 

@@ -99,8 +99,8 @@ def look_for(canaries: list[str]) -> dict[str, list[str]]:
             except OSError:
                 continue
         try:
-            for descriptor in os.listdir(f"{directory}/fd"):
-                seen[f"{directory}/fd/{descriptor}"] = os.readlink(f"{directory}/fd/{descriptor}")
+            for name in os.listdir(f"{directory}/fd"):
+                seen[f"{directory}/fd/{name}"] = os.readlink(f"{directory}/fd/{name}")
         except OSError:
             continue
     for descriptor in range(1024):
@@ -301,9 +301,8 @@ async def test_M4_random_numbers_differ_from_fork_to_fork(lab: Lab) -> None:
 async def test_M4_random_numbers_differ_within_a_session(cells: Lab) -> None:
     async with cells.sandbox() as sandbox:
         first = request(function(draw))
-        draws = [(await run_in(sandbox, first)).completed()]
-        for _ in range(3):
-            draws.append((await run_in(sandbox, request(function(draw), owner=first.owner))).completed())
+        others = [request(function(draw), owner=first.owner) for _ in range(3)]
+        draws = [(await run_in(sandbox, what)).completed() for what in (first, *others)]
     for source in draws[0]:
         assert len({drawn[source] for drawn in draws}) == len(draws), source
 

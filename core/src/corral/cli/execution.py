@@ -91,21 +91,16 @@ async def _run(
                 for index, task in remaining:
                     observer.started(index)
                     ended = await client.run_task(
-                        _cancelled(task) if cancel.is_set() else task,
+                        task,
                         on_frame=partial(observer.frame, index),
                         on_file=partial(observer.file, index),
                         cancel=cancel,
                     )
-                    found[index] = ended.model_copy(update={"spec": task.spec})
+                    found[index] = ended
                     observer.finished(index, found[index])
 
             await _all(work() for _ in range(parallel))
     return Outcome([found[index] for index in sorted(found)], interruption)
-
-
-def _cancelled(task: AgentTask) -> AgentTask:
-    """Return a task that will not even start: its turn came after the interruption."""
-    return task.model_copy(update={"spec": task.spec.model_copy(update={"cancel": True})})
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -108,6 +108,9 @@ class Executor:
         try:
             if task.spec.cancel:
                 return self._finished(run, Reason.CANCELLED, "spec.cancel was set before it started")
+            if cancel is not None and cancel.is_set():
+                run.cancelled = True
+                return self._finished(run, Reason.CANCELLED, "the task was cancelled before it started")
             if task.spec.agent is not None:
                 message = "agent tasks need a gateway with a model provider; this client runs tools and steps"
                 return self._finished(run, Reason.UNSUPPORTED, message)
@@ -258,7 +261,11 @@ class Executor:
         phase = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}.get(
             reason, Phase.FAILED
         )
-        conditions = [_condition("Accepted", not refused, reason if refused else "Accepted", message, now)]
+        conditions = [
+            _condition(
+                "Accepted", not refused, reason if refused else "Accepted", message if refused else "", now
+            )
+        ]
         if run.began is not None:
             conditions.append(_condition("Started", True, "Started", "", _text(run.began)))
         conditions.append(_condition("Finished", True, reason, message, now))

@@ -22,7 +22,7 @@ _REMEDIES = (
             "No permissions to creat",
             "Creating new namespace failed",
             "loopback: Failed",
-            "Failed to unshare",
+            "unshare user ns",
             "unshare failed",
         ),
         "this machine does not let an ordinary user make the namespaces of a sandbox",
@@ -125,6 +125,10 @@ class Bubble:
         for signs, missing, remedy in _REMEDIES:
             if any(sign in text for sign in signs):
                 return IsolationUnavailableError(f"{missing} ({text.splitlines()[-1]})", remedy)
+        last = text.splitlines()[-1] if text else ""
+        if last.startswith("bwrap:"):
+            missing = f"bubblewrap cannot make a sandbox on this machine ({last})"
+            return IsolationUnavailableError(missing, "Run `corral doctor`: it names what is missing")
         why = text or str(error or f"exit status {self._process.returncode}")
         return SandboxStartError(f"the sandbox's outer process ended: {why}")
 

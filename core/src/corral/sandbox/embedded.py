@@ -199,6 +199,7 @@ class EmbeddedBackend:
             if source is self._direct or source in self._proven:
                 raise
             self._source = self._direct
+            await self._cells.close()  # what it holds may be what the next needs
             return await self._first(self._direct, needs)
 
     async def _first(self, source: Source, needs: SandboxNeeds) -> Enclosure:
