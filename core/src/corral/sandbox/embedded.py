@@ -189,7 +189,8 @@ class EmbeddedBackend:
     async def _make(self, needs: SandboxNeeds) -> Enclosure:
         """Make a sandbox, and find out with the first whether this machine makes cells."""
         source = self._source
-        if source in self._proven:
+        # A bubblewrap may fail at any time, and only its own end tells why.
+        if source in self._proven and source is not self._direct:
             return await source.make(needs)
         try:
             return await self._first(source, needs)
