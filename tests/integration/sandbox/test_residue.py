@@ -330,7 +330,7 @@ ENDS: dict[str, str] = {
 """,
     "cancelled_caller": """
         task = asyncio.create_task(lab.shell(f'sleep {mark}'))
-        await asyncio.sleep(0.1)
+        await eventually_async(lambda: with_marker(f'sleep\\0{mark}\\0'))
         task.cancel()
         await asyncio.wait([task])
 """,
@@ -347,7 +347,8 @@ ENDS: dict[str, str] = {
 def test_M13_nothing_stays_on_the_host_however_a_task_ends(tmp_path: Path, way: str, end: str) -> None:
     program = f"""
 from corral.sandbox.port import SandboxNeeds
-from eventually import eventually
+from eventually import eventually, eventually_async
+from integration.sandbox.hosts_view import with_marker
 mark = given["mark"]
 
 async def once():
@@ -366,7 +367,7 @@ asyncio.run(main())
     process = host(program, {"way": way, "mark": mark}, env={**os.environ, "TMPDIR": str(tmp_path)})
     before, after = told(process)
     assert before == after
-    assert len(with_marker(f"{mark}\0")) == 0
+    assert with_marker(f"sleep\0{mark}\0") == []
     assert list(tmp_path.iterdir()) == []
 
 
