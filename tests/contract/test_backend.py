@@ -40,7 +40,9 @@ async def test_a_backend_that_gave_nothing_closes(new_backend: NewBackend) -> No
 
 async def test_every_sandbox_is_given_once(lab: Lab) -> None:
     for _ in range(5):
-        assert (await lab.shell("ls /workspace /tmp; touch /workspace/used /tmp/used")).stdout == "/tmp:\n\n/workspace:\n"
+        assert (
+            await lab.shell("ls /workspace /tmp; touch /workspace/used /tmp/used")
+        ).stdout == "/tmp:\n\n/workspace:\n"
 
 
 async def test_a_caller_who_goes_away_leaves_no_sandbox_behind(lab: Lab) -> None:

@@ -11,11 +11,22 @@ import pytest
 from corral.api import FileChunk, Output, Progress, Ready, Result, Started
 from corral.sandbox.errors import RequestRefusedError, SandboxLostError
 from corral.sandbox.port import Owner, Sandbox
-from sandboxes import MIB, Lab, function, request, run_in, shell, until_printed
+from sandboxes import MIB, Lab, request, run_in, shell, until_printed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LAYERS = {"userns", "pidns", "mountns", "netns", "ipcns", "utsns", "cgroupns", "rlimits", "seccomp", "landlock"}
+LAYERS = {
+    "userns",
+    "pidns",
+    "mountns",
+    "netns",
+    "ipcns",
+    "utsns",
+    "cgroupns",
+    "rlimits",
+    "seccomp",
+    "landlock",
+}
 
 
 def greet(name: str, times: int = 1) -> dict[str, Any]:
@@ -26,7 +37,11 @@ def greet(name: str, times: int = 1) -> dict[str, Any]:
 
 async def test_M12_a_function_gets_its_arguments_and_gives_its_result(lab: Lab) -> None:
     ended = await lab.call(greet, arguments={"name": "wörld", "times": 2})
-    assert ended.completed() == {"greeted": "wörld", "times": 2, "nested": [None, True, 1.5, {"ä": "ö\U0001f600"}]}
+    assert ended.completed() == {
+        "greeted": "wörld",
+        "times": 2,
+        "nested": [None, True, 1.5, {"ä": "ö\U0001f600"}],
+    }
     assert ended.stdout == "hello wörld\nhello wörld\n"
 
 
@@ -37,11 +52,13 @@ async def test_M12_a_command_gets_its_input_and_gives_its_exit_status(lab: Lab) 
 
 
 async def test_M12_a_command_s_json_output_is_its_result(lab: Lab) -> None:
-    ended = await lab.run(request(shell('echo \'{"a": [1, 2]}\'', resultFormat="json")))
+    ended = await lab.run(request(shell("echo '{\"a\": [1, 2]}'", resultFormat="json")))
     assert ended.completed() == {"a": [1, 2]}
 
 
-@pytest.mark.parametrize("output", ["nothing", "1e999", "NaN", '{"a": 1} {"b": 2}', "[" * 500, '"\\ud800"', ""])
+@pytest.mark.parametrize(
+    "output", ["nothing", "1e999", "NaN", '{"a": 1} {"b": 2}', "[" * 500, '"\\ud800"', ""]
+)
 async def test_M12_a_command_s_output_that_is_no_json_is_the_tool_s_error(lab: Lab, output: str) -> None:
     ended = await lab.run(request({"command": ["/bin/echo", output], "resultFormat": "json"}))
     assert (ended.reason, ended.stdout) == ("ToolError", output + "\n")
@@ -157,7 +174,9 @@ async def test_B15_a_file_comes_back_as_it_went_in(lab: Lab, size: int) -> None:
     data = os.urandom(size)
     async with lab.sandbox() as sandbox:
         await sandbox.put("deep/er/file.bin", data, 0o640)
-        ended = await run_in(sandbox, request(shell("stat -c '%a %s' deep/er/file.bin; sha256sum < deep/er/file.bin")))
+        ended = await run_in(
+            sandbox, request(shell("stat -c '%a %s' deep/er/file.bin; sha256sum < deep/er/file.bin"))
+        )
         assert ended.stdout.split()[:2] == ["640", str(size)]
         assert await sandbox.get("deep/er/file.bin") == data
 
@@ -175,7 +194,9 @@ async def test_B15_a_path_that_leads_out_is_refused_and_nothing_runs(lab: Lab, p
 
 async def test_B15_what_is_no_file_is_not_read(lab: Lab) -> None:
     async with lab.sandbox() as sandbox:
-        await run_in(sandbox, request(shell("mkdir d; mkfifo f; ln -s /etc/passwd l; ln -s d e; echo x > d/x")))
+        await run_in(
+            sandbox, request(shell("mkdir d; mkfifo f; ln -s /etc/passwd l; ln -s d e; echo x > d/x"))
+        )
         for path in ("missing", "d", "f", "l", "e/x"):
             with pytest.raises(RequestRefusedError):
                 await sandbox.get(path)
@@ -183,7 +204,8 @@ async def test_B15_what_is_no_file_is_not_read(lab: Lab) -> None:
 
 
 async def test_B15_outputs_come_back_within_their_limit(lab: Lab) -> None:
-    script = "mkdir -p a/b; echo one > a/one.txt; echo two > a/b/two.txt; echo no > a/b/no.bin; head -c 5000 /dev/zero > z.txt"
+    script = "mkdir -p a/b; echo one > a/one.txt; echo two > a/b/two.txt; echo no > a/b/no.bin"
+    script += "; head -c 5000 /dev/zero > z.txt"
     ended = await lab.run(request(shell(script), outputs=("**/*.txt",), outputs_limit_bytes=4096))
     ended.completed()
     assert {path: bytes(data) for path, data in ended.record.files.items()} == {
@@ -276,7 +298,9 @@ async def test_kill_is_told_as_the_sandbox_s_failure(lab: Lab) -> None:
         ("cat /dev/zero > x", {"file_size_bytes": MIB}, "FileSizeLimit"),
     ],
 )
-async def test_M2_each_limit_has_its_own_reason(lab: Lab, script: str, limits: dict[str, Any], reason: str) -> None:
+async def test_M2_each_limit_has_its_own_reason(
+    lab: Lab, script: str, limits: dict[str, Any], reason: str
+) -> None:
     ended = await lab.shell(f"echo before; {script}", **limits)
     assert (ended.reason, ended.stdout[:7]) == (reason, "before\n"), ended.status
     assert ended.status.limit is not None
@@ -344,7 +368,9 @@ async def test_a_directory_of_the_host_can_be_read_only(lab: Lab, workspace: Pat
 
 async def test_M2_the_disk_limit_holds_in_a_directory_of_the_host(lab: Lab, workspace: Path) -> None:
     (workspace / "before").write_bytes(bytes(8 * MIB))
-    what = request(shell("for n in 1 2 3 4 5 6 7 8 9; do head -c 1000000 /dev/zero > $n; sleep 0.1; done; sleep 60"))
+    what = request(
+        shell("for n in 1 2 3 4 5 6 7 8 9; do head -c 1000000 /dev/zero > $n; sleep 0.1; done; sleep 60")
+    )
     what = request(what.run, disk_bytes=4 * MIB)
     ended = await lab.run(what, workspace)
     assert (ended.reason, (workspace / "before").stat().st_size) == ("DiskLimit", 8 * MIB)

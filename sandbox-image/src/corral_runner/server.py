@@ -196,8 +196,12 @@ class Server:
             self._missing_file = code, message
         self._refuse(connection, code, message)
 
-    def _refuse(self, connection: Connection, code: str, message: str) -> None:
-        connection.answer({"type": "error", "code": code, "message": message[:_MESSAGE_CHARACTERS]})
+    def _refuse(
+        self, connection: Connection, code: str, message: str, execution: "str | None" = None
+    ) -> None:
+        """Answer a request that is not done; where it was a start, with the execution's id."""
+        about = {} if execution is None else {"execution": execution}
+        connection.answer({"type": "error", "code": code, "message": message[:_MESSAGE_CHARACTERS], **about})
 
     # --- requests ---
 
@@ -237,20 +241,24 @@ class Server:
         owner = owner_of(request)
         execution = Execution(request.get("execution"))
         if self._owner is not None and owner != self._owner:
-            self._refuse(connection, "OwnedByAnother", "this sandbox serves another task or attempt")
+            self._refuse(
+                connection, "OwnedByAnother", "this sandbox serves another task or attempt", execution.id
+            )
             return
         if execution.id in self._executions:
             return  # a re-attach: the frames of the first start are the answer
         if self._current is not None:
-            self._refuse(connection, "Busy", "an execution is running; a sandbox runs one at a time")
+            self._refuse(
+                connection, "Busy", "an execution is running; a sandbox runs one at a time", execution.id
+            )
             return
         if self._missing_file is not None:
             (code, message), self._missing_file = self._missing_file, None
-            self._refuse(connection, code, f"not started without its files: {message}")
+            self._refuse(connection, code, f"not started without its files: {message}", execution.id)
             return
         unenforced = self._unenforced(execution)
         if unenforced:
-            self._refuse(connection, "Unsupported", unenforced)
+            self._refuse(connection, "Unsupported", unenforced, execution.id)
             return
         supervisor = Supervisor(
             execution=execution,
@@ -273,7 +281,9 @@ class Server:
     def _unenforced(self, execution: Execution) -> "str | None":
         """What the task asks that this kernel cannot enforce. Nothing runs with less than it asked for."""
         if self._settings.holds("seccomp") and not seccomp.available():
-            return "every sandbox needs seccomp filters, which this kernel does not have (CONFIG_SECCOMP_FILTER)"
+            return (
+                "every sandbox needs seccomp filters, which this kernel does not have (CONFIG_SECCOMP_FILTER)"
+            )
         if not self._settings.holds("landlock") or landlock.abi():
             return None
         needs = "needs Landlock, which this kernel does not have (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"

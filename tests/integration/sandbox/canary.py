@@ -83,7 +83,9 @@ class Canary:
         """Let it sing in a sandbox of its own."""
         canary = cls()
         async with lab.sandbox() as sandbox:
-            await sandbox.start(request(function(sing), wall_seconds=3600.0, cpu_seconds=3600.0, output_bytes=64 * MIB))
+            await sandbox.start(
+                request(function(sing), wall_seconds=3600.0, cpu_seconds=3600.0, output_bytes=64 * MIB)
+            )
             listening = asyncio.get_running_loop().create_task(canary._listen(sandbox))
             try:
                 await eventually_async(lambda: len(canary.lines) > 0)

@@ -33,7 +33,11 @@ def limit_user_namespaces(most: int) -> None:
     os.read(done, 1)
     os.waitpid(helper, 0)
     if not root:
-        for name, content in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        for name, content in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(content)
     with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:

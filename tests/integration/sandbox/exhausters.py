@@ -3,8 +3,6 @@
 Each prints ``full`` when it has all it can get.
 """
 
-# ruff: noqa: T201 - they print
-
 
 def hold() -> None:
     """Say that it is full, and stay so."""

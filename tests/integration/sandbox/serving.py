@@ -100,7 +100,11 @@ class Serving:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen()
-            values = {"descriptor": listener.fileno(), "readable": [sys.prefix, sys.base_prefix, *sys.path], **settings}
+            values = {
+                "descriptor": listener.fileno(),
+                "readable": [sys.prefix, sys.base_prefix, *sys.path],
+                **settings,
+            }
             process = subprocess.Popen(
                 [sys.executable, "-m", "corral_runner", "serve", json.dumps(values)],
                 cwd=workspace,
@@ -118,7 +122,9 @@ class Serving:
             process.wait()
 
 
-def start_request(run: dict[str, Any], ident: str = "one", uid: str = "owner", **fields: Any) -> dict[str, Any]:
+def start_request(
+    run: dict[str, Any], ident: str = "one", uid: str = "owner", **fields: Any
+) -> dict[str, Any]:
     """Make a ``start`` request as it is on the wire."""
     execution = {"id": ident, "run": run, "permissions": ["read", "write", "execute"], **fields}
     return {"op": "start", "owner": {"uid": uid, "attempt": 1}, "execution": execution}
@@ -126,5 +132,3 @@ def start_request(run: dict[str, Any], ident: str = "one", uid: str = "owner", *
 
 def sequence(frames: list[dict[str, Any]]) -> list[int]:
     return [frame["seq"] for frame in frames if "seq" in frame]
-
-

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ async def test_M3_execution_needs_its_permission(lab: Lab, without: Callable[...
     assert weak.completed() == 0
 
 
-async def in_session(lab: Lab, confined: list[list[Any]], **changes: Any) -> tuple[Outcome, bytes]:
+async def in_session(lab: Lab, confined: Sequence[list[Any]], **changes: Any) -> tuple[Outcome, bytes]:
     """Let a free execution prepare the workspace, and a confined one of the same owner try to leave its paths."""
     script = (
         "mkdir allowed; echo secret >secret; ln -s ../secret allowed/link; ln -s .. allowed/up; ln -s . self"
@@ -166,7 +166,7 @@ async def in_session(lab: Lab, confined: list[list[Any]], **changes: Any) -> tup
         return await run_in(sandbox, what), await sandbox.get("secret")
 
 
-_LEAVE = [
+_LEAVE: list[list[Any]] = [
     ["open", "secret", R],
     ["open", "secret", W],
     ["open", "allowed/../secret", R],
@@ -198,7 +198,12 @@ async def test_M3_an_allowed_path_that_is_a_link_allows_nothing(lab: Lab) -> Non
 
 
 async def test_M3_writing_needs_its_permission(lab: Lab, without: Callable[..., Lab]) -> None:
-    calls = [["open", "secret", W], ["open", "new", CREATE], ["unlink", "secret"], ["mkdir", "allowed/x"]]
+    calls: list[list[Any]] = [
+        ["open", "secret", W],
+        ["open", "new", CREATE],
+        ["unlink", "secret"],
+        ["mkdir", "allowed/x"],
+    ]
     calls.append(["rename", "secret", "allowed/x"])
     ended, secret = await in_session(lab, [*calls, ["open", "secret", R]], permissions=("read",))
     *refused, read = ended.completed()

@@ -8,7 +8,7 @@ import pytest
 
 from integration.sandbox import exhausters
 from integration.sandbox.canary import Canary
-from sandboxes import MIB, Lab, function, request, run_in, shell, until_printed
+from sandboxes import MIB, Lab, function, request, run_in, until_printed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -55,7 +55,9 @@ async def test_what_one_tool_holds_others_do_not_miss(cells: Lab, canary: Canary
 
 @pytest.mark.parametrize("case", FLOODERS)
 async def test_a_flood_keeps_nobody_from_the_deadline(lab: Lab, canary: Canary, case: str) -> None:
-    what = request(function(FLOODERS[case]), wall_seconds=1.0, output_bytes=64 * MIB, processes=64, cpu_seconds=60.0)
+    what = request(
+        function(FLOODERS[case]), wall_seconds=1.0, output_bytes=64 * MIB, processes=64, cpu_seconds=60.0
+    )
     async with canary.beside(), lab.sandbox() as sandbox:
         await sandbox.start(what)
         async with canary.beside():
@@ -85,7 +87,6 @@ async def test_a_flood_keeps_nobody_from_cancelling(cells: Lab, case: str) -> No
 
 async def test_a_burst_of_calls_is_queued_and_not_refused(cells: Lab) -> None:
     """More at once than the nursery's socket holds requests."""
-
     ended = await asyncio.gather(*(cells.shell(f"echo {number}") for number in range(150)))
     assert [each.stdout for each in ended] == [f"{number}\n" for number in range(150)]
 

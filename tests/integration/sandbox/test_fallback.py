@@ -1,4 +1,4 @@
-"""Where no cell can be made a sandbox is a bubblewrap of its own; what is weaker is named; what cannot be is refused."""
+"""Where no cell can be made a sandbox is a bubblewrap of its own; what is weaker is named, what cannot be refused."""
 
 import json
 import subprocess
@@ -15,12 +15,24 @@ from corral.sandbox.profile import Profile
 from sandboxes import Lab
 
 _HERE = Path(__file__).parent
-ALL_LAYERS = {"userns", "pidns", "mountns", "netns", "ipcns", "utsns", "cgroupns", "rlimits", "seccomp", "landlock"}
+ALL_LAYERS = {
+    "userns",
+    "pidns",
+    "mountns",
+    "netns",
+    "ipcns",
+    "utsns",
+    "cgroupns",
+    "rlimits",
+    "seccomp",
+    "landlock",
+}
 
 
 def cramped(what: str, *, waiting: int) -> dict[str, Any]:
     """Run three tasks one after the other where the kernel gives less than usual."""
-    command = [sys.executable, _HERE / "cramped.py", what, sys.executable, _HERE / "one_task.py", str(waiting)]
+    python, task = sys.executable, str(_HERE / "one_task.py")
+    command = [python, str(_HERE / "cramped.py"), what, python, task, str(waiting)]
     ended = subprocess.run(
         command, capture_output=True, check=False, timeout=60, env={"PYTHONPATH": str(_HERE.parents[1])}
     )
@@ -91,7 +103,9 @@ def make_user_namespace() -> int:
 @pytest.mark.parametrize("ceilings", [True, False])
 @pytest.mark.parametrize("waiting", [0, 1])
 @pytest.mark.asyncio(loop_scope="session")
-async def test_no_further_user_namespace_can_be_made_even_without_the_filter(waiting: int, *, ceilings: bool) -> None:
+async def test_no_further_user_namespace_can_be_made_even_without_the_filter(
+    waiting: int, *, ceilings: bool
+) -> None:
     """The kernel itself refuses in the namespace the sandbox is in, unless that too is off."""
     off = frozenset({"seccomp"} if ceilings else {"seccomp", "ceilings"})
     async with EmbeddedBackend(waiting=waiting, profile=Profile(off)) as backend:

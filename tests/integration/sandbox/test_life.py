@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import Started
+from corral.api import InputFile, Started
 from corral.sandbox import execution
 from corral.sandbox.embedded import EmbeddedBackend, EmbeddedSandbox
 from corral.sandbox.errors import SandboxLostError
@@ -100,7 +100,7 @@ async def test_a_runner_that_takes_no_files_is_killed(lab: Lab, monkeypatch: pyt
             break
         signal.pidfd_send_signal(first_process(sandbox), signal.SIGSTOP)
         what = request(shell("echo never"))
-        files = [execution.InputFile(path=f"f{n}", content="x" * 60_000) for n in range(100)]
+        files = [InputFile(path=f"f{n}", content="x" * 60_000) for n in range(100)]
         record = execution.Record(what.id, "test", 1, execution._now())
         status = await execution.execute(sandbox, what, record, files)
     assert status.reason == "SandboxFailed"
@@ -139,11 +139,17 @@ async def test_B16_a_limit_of_one_execution_does_not_follow_into_the_next(lab: L
     async with lab.sandbox() as sandbox:
         owner = execution_owner()
         first = await run_in(sandbox, request(function(breakers.burn), cpu_seconds=0.5, owner=owner))
-        second = await run_in(sandbox, request(function(breakers.write_large_file), owner=owner, file_size_bytes=1 << 20))
+        second = await run_in(
+            sandbox, request(function(breakers.write_large_file), owner=owner, file_size_bytes=1 << 20)
+        )
         third = await run_in(sandbox, request(shell("cat large | wc -c; echo ok"), owner=owner))
     assert [each.reason for each in (first, second, third)] == ["CPULimit", "FileSizeLimit", "Completed"]
     assert third.stdout.split() == ["1048576", "ok"]
-    assert [sum(isinstance(frame, Started) for frame in each.frames) for each in (first, second, third)] == [1, 1, 1]
+    assert [sum(isinstance(frame, Started) for frame in each.frames) for each in (first, second, third)] == [
+        1,
+        1,
+        1,
+    ]
     assert third.status.usage is not None
     assert (third.status.usage.cpu_seconds or 0) < 0.4
 

@@ -50,7 +50,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Limits, str, str]] = {
     "output_to_standard_error": (breakers.print_to_standard_error, OUTPUT, "OutputLimit", "output"),
     "result": (breakers.return_too_much, {}, "OutputLimit", "result"),
     "wall_time": (breakers.sleep, WALL, "DeadlineExceeded", "timeout"),
-    "wall_time_of_a_tool_that_ignores_signals": (breakers.ignore_everything, WALL, "DeadlineExceeded", "timeout"),
+    "wall_time_of_a_tool_that_ignores_signals": (
+        breakers.ignore_everything,
+        WALL,
+        "DeadlineExceeded",
+        "timeout",
+    ),
     "idle_time": (breakers.sleep, IDLE, "IdleTimeout", "idleTimeout"),
     "cpu_time": (breakers.burn, CPU_TIME, "CPULimit", "cpuTime"),
     "cpu_time_of_children": (breakers.burn_in_children, CPU_TIME, "CPULimit", "cpuTime"),
@@ -62,17 +67,22 @@ SHELL: dict[str, tuple[str, Limits, str, str]] = {
     "memory_all_at_once": ("python3 -c 'bytearray(1 << 34)'", MEMORY, "OutOfMemory", "memory"),
     "memory_by_mmap": ("python3 -c 'import mmap; mmap.mmap(-1, 1 << 30)'", MEMORY, "OutOfMemory", "memory"),
     "processes": ("while :; do sleep 60 & done; wait", PROCESSES, "ProcessLimit", "processes"),
-    "processes_by_fork_bomb": ("while :; do sh -c 'while :; do sleep 60 & done' & done", PROCESSES, "ProcessLimit", "processes"),
+    "processes_by_fork_bomb": (
+        "while :; do sh -c 'while :; do sleep 60 & done' & done",
+        PROCESSES,
+        "ProcessLimit",
+        "processes",
+    ),
     "disk": ("cat /dev/zero > /tmp/full", {**DISK, "file_size_bytes": 1 << 40}, "DiskLimit", "disk"),
     "disk_by_many_files": (
-        "python3 -c 'for n in range(20000): open(f\"/tmp/{n}\", \"w\").close()\nimport time; time.sleep(9)'",
+        'python3 -c \'for n in range(20000): open(f"/tmp/{n}", "w").close()\nimport time; time.sleep(9)\'',
         DISK,
         "DiskLimit",
         "disk",
     ),
     "file_size": ("head -c 9000000 /dev/zero > large", FILE_SIZE, "FileSizeLimit", "fileSize"),
     "file_size_in_python": (
-        "python3 -c 'open(\"large\", \"wb\").write(bytes(9000000))'",
+        'python3 -c \'open("large", "wb").write(bytes(9000000))\'',
         FILE_SIZE,
         "FileSizeLimit",
         "fileSize",
@@ -148,7 +158,9 @@ async def test_M2_cpu_rate_is_held_against_a_tool_that_undoes_pauses(lab: Lab, c
 
 
 async def test_M2_cpu_rate_leaves_a_tool_within_it_alone(lab: Lab) -> None:
-    assert (await lab.call(breakers.burn_and_count_pauses, arguments={"seconds": 0.4}, cpu=2.0)).completed() == 0
+    assert (
+        await lab.call(breakers.burn_and_count_pauses, arguments={"seconds": 0.4}, cpu=2.0)
+    ).completed() == 0
 
 
 async def test_M2_output_at_the_limit_is_whole_and_beyond_it_is_cut(lab: Lab) -> None:
@@ -181,9 +193,12 @@ async def test_M2_idle_time_starts_anew_with_output_and_progress(lab: Lab) -> No
 
 async def test_M2_a_tool_within_its_limits_completes(lab: Lab) -> None:
     """The limits of the tests above are not so small that everything would break them."""
-    tools = [shell("python3 -c 'bytearray(20 << 20)'"), shell("for n in 1 2 3 4 5 6; do sleep 0.1 & done; wait")]
+    tools = [
+        shell("python3 -c 'bytearray(20 << 20)'"),
+        shell("for n in 1 2 3 4 5 6; do sleep 0.1 & done; wait"),
+    ]
     for tool in tools:
-        limits = {**MEMORY, **PROCESSES, **DISK, **FILE_SIZE, **OUTPUT}
+        limits: Limits = {**MEMORY, **PROCESSES, **DISK, **FILE_SIZE, **OUTPUT}
         assert (await lab.run(request(tool, **limits))).reason == "Completed"
 
 
@@ -198,7 +213,9 @@ BROKEN: dict[str, tuple[tuple[str, ...], Callable[..., Any], Limits]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-async def test_M2_limit_is_broken_where_its_layer_is_off(cells: Lab, without: Callable[..., Lab], case: str) -> None:
+async def test_M2_limit_is_broken_where_its_layer_is_off(
+    cells: Lab, without: Callable[..., Lab], case: str
+) -> None:
     layers, tool, limits = BROKEN[case]
     assert (await cells.call(tool, **limits)).limit is not None
     ended = await without(*layers).call(tool, **limits)
@@ -207,7 +224,9 @@ async def test_M2_limit_is_broken_where_its_layer_is_off(cells: Lab, without: Ca
 
 
 async def test_M2_cpu_rate_is_not_held_without_the_sampler(without: Callable[..., Lab]) -> None:
-    ended = await without("sampling").call(breakers.burn_and_count_pauses, arguments={"seconds": 0.5}, cpu=0.25)
+    ended = await without("sampling").call(
+        breakers.burn_and_count_pauses, arguments={"seconds": 0.5}, cpu=0.25
+    )
     assert ended.completed() == 0
 
 

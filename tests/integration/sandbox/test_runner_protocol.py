@@ -95,7 +95,10 @@ async def test_the_same_start_again_starts_nothing(runner: Serving) -> None:
 async def test_another_owner_is_refused(runner: Serving) -> None:
     peer = await runner.peer()
     await peer.send(**start_request(shell("sleep 0.2; echo mine")))
-    for other in (start_request(shell("echo no"), uid="other"), start_request(shell("echo no"), ident="two", uid="other")):
+    for other in (
+        start_request(shell("echo no"), uid="other"),
+        start_request(shell("echo no"), ident="two", uid="other"),
+    ):
         await peer.send(**other)
         assert (await peer.next())["code"] == "OwnedByAnother"
     await peer.send(**{**start_request(shell("echo no")), "owner": {"uid": "owner", "attempt": 2}})
@@ -196,7 +199,6 @@ async def test_a_tool_cannot_speak_to_its_own_runner(runner: Serving) -> None:
 def look_for(texts: list[str]) -> dict[str, list[str]]:
     """Say where in this process the texts are, other than in this function's own arguments."""
     import os
-    import re
 
     found: dict[str, list[str]] = {}
     for place in ("environ", "cmdline"):
@@ -204,7 +206,6 @@ def look_for(texts: list[str]) -> dict[str, list[str]]:
             content = file.read()
         found[place] = [text for text in texts if text.encode() in content]
     found["variables"] = [text for text in texts if any(text in value for value in os.environ.values())]
-    assert re
     return found
 
 
@@ -292,13 +293,21 @@ WRONG = [None, True, -1, 0, 1.5, 1e308, "", "x", [], {}, [None], {"a": None}, ["
 FIELDS = [
     *("id", "run", "arguments", "limits", "env", "network", "allowedPaths", "permissions", "outputs"),
     *("outputsLimitBytes", "limits.cpu", "limits.cpuSeconds", "limits.memoryBytes", "limits.processes"),
-    *("limits.diskBytes", "limits.fileSizeBytes", "limits.openFiles", "limits.outputBytes", "limits.resultBytes"),
+    *(
+        "limits.diskBytes",
+        "limits.fileSizeBytes",
+        "limits.openFiles",
+        "limits.outputBytes",
+        "limits.resultBytes",
+    ),
     *("limits.wallSeconds", "limits.idleSeconds", "run.stdin", "run.command", "env.NAME"),
 ]
 
 
 @pytest.mark.parametrize("field", FIELDS)
-async def test_a_wrong_field_is_refused_or_runs_and_never_ends_the_runner(runner: Serving, field: str) -> None:
+async def test_a_wrong_field_is_refused_or_runs_and_never_ends_the_runner(
+    runner: Serving, field: str
+) -> None:
     peer = await runner.peer()
     await peer.send(op="follow")
     assert (await peer.next())["type"] == "ready"
@@ -337,7 +346,9 @@ requests = st.dictionaries(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=CHECKS)
 @given(operation=operations, request_=requests)
-async def test_any_json_object_is_answered_or_obeyed(shared: Serving, operation: str, request_: dict[str, Any]) -> None:
+async def test_any_json_object_is_answered_or_obeyed(
+    shared: Serving, operation: str, request_: dict[str, Any]
+) -> None:
     peer = await shared.peer()
     await peer.send(**{**request_, "op": operation})
     await still_serves(peer)

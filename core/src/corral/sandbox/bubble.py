@@ -92,6 +92,11 @@ class Bubble:
                 env={},
                 start_new_session=True,
             )
+        except OSError as error:
+            os.close(ours)
+            raise IsolationUnavailableError(
+                f"bubblewrap could not be started ({error})", "Install it again: make setup"
+            ) from error
         except BaseException:
             os.close(ours)
             raise
@@ -126,7 +131,7 @@ class Bubble:
             if any(sign in text for sign in signs):
                 return IsolationUnavailableError(f"{missing} ({text.splitlines()[-1]})", remedy)
         last = text.splitlines()[-1] if text else ""
-        if last.startswith("bwrap:"):
+        if last.startswith(("bwrap:", "setpriv:")):
             missing = f"bubblewrap cannot make a sandbox on this machine ({last})"
             return IsolationUnavailableError(missing, "Run `corral doctor`: it names what is missing")
         why = text or str(error or f"exit status {self._process.returncode}")

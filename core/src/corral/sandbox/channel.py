@@ -24,6 +24,8 @@ class RunnerChannel(asyncio.Protocol):
         self._rest = b""
         self._frames: list[dict[str, Any]] = []
         self._refusal: RequestRefusedError | None = None
+        #: Id of the execution that was asked for last.
+        self._execution: str | None = None
         self._lost: str | None = None
         self._waiters: list[asyncio.Future[None]] = []
         self._replies: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -63,6 +65,8 @@ class RunnerChannel(asyncio.Protocol):
             self._frames.append(message)
             return
         if message["type"] == "error":
+            if message.get("execution", self._execution) != self._execution:
+                return  # about an earlier start, which its owner has given up already
             self._refusal = self._refusal or RequestRefusedError(message["code"], message["message"])
         self._replies.put_nowait(message)
 
@@ -106,6 +110,7 @@ class RunnerChannel(asyncio.Protocol):
     async def start(self, request: ExecutionRequest) -> None:
         """Start an execution; see ``Sandbox.start``. What was refused before is forgotten."""
         self._refusal = None
+        self._execution = request.id
         await self.send(request.to_runner())
 
     async def get(self, path: str) -> bytes:

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from corral_runner.settings import LAYERS
+
+#: What bubblewrap gives, as its ``--unshare-…`` options name it, and the file system.
+OUTER_LAYERS = frozenset({"user", "pid", "net", "ipc", "uts", "cgroup", "system"})
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -13,9 +18,21 @@ class Profile:
 
     #: Layers that the runner leaves out; see ``corral_runner.settings.LAYERS``.
     runner_layers_off: frozenset[str] = field(default_factory=frozenset)
-    #: Namespaces and mounts that bubblewrap leaves out: ``network``, ``pid``, ``ipc``, ``system`` (the host's
-    #: whole file system, writable, instead of the read-only selection).
+    #: Namespaces and mounts that bubblewrap leaves out; see ``OUTER_LAYERS``. Without ``system`` the sandbox has the
+    #: host's whole file system, writable, instead of the read-only selection.
     outer_layers_off: frozenset[str] = field(default_factory=frozenset)
+
+    def __post_init__(self) -> None:
+        """Refuse what would weaken nothing: a test with it would prove nothing.
+
+        Raises:
+            ValueError: a name is no layer.
+        """
+        unknown = (self.runner_layers_off - set(LAYERS)) | (self.outer_layers_off - OUTER_LAYERS)
+        if unknown:
+            raise ValueError(
+                f"{sorted(unknown)} are no layers; known are {LAYERS} and {sorted(OUTER_LAYERS)}"
+            )
 
     @property
     def weakened(self) -> tuple[str, ...]:
