@@ -1,6 +1,7 @@
 """The backends that the contract tests run against."""
 
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -42,5 +43,6 @@ def workspace(tmp_path: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
         for folder in (path, *path.parents[:3]):
-            folder.chmod(0o755)
+            # Only ever added: the last of them may be /tmp itself.
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o055)
     return path

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -147,7 +148,8 @@ async def test_M13_without_a_working_bubblewrap_nothing_runs(tmp_path: Path, con
     package.mkdir(parents=True)
     for folder in (tmp_path, *tmp_path.parents[:3]):
         if os.geteuid() == 0:
-            folder.chmod(0o755)
+            # Only ever added: the last of them may be /tmp itself.
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o055)
     bwrap = package / "bwrap"
     bwrap.write_text(content)
     bwrap.chmod(0o755)
