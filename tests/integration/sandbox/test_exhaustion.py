@@ -1,6 +1,7 @@
 """A tool takes all it can get of what sandboxes share; its neighbour, the next sandbox and the runner go on."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,32 @@ async def test_what_one_tool_holds_others_do_not_miss(cells: Lab, canary: Canary
         await sandbox.cancel()
         ended = await run_in(sandbox, what)
     assert ended.reason == "Cancelled", ended.status
+
+
+def send_a_descriptor() -> int:
+    """Return the error number of the attempt."""
+    import socket
+
+    ours, _theirs = socket.socketpair()
+    try:
+        socket.send_fds(ours, [b"x"], [0])
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+async def test_descriptors_on_their_way_are_the_one_thing_that_neighbours_miss(cells: Lab) -> None:
+    """A weakness that is known: the kernel counts them for the user, whatever the namespace.
+
+    That a sandbox starts all the same, as the test above shows, is because nothing of a start is sent under the
+    tool's own limit on open files.
+    """
+    what = request(function(exhausters.send_descriptors_on_their_way, exhausters.hold), memory_bytes=1 << 30)
+    assert (await cells.call(send_a_descriptor)).completed() == 0
+    async with cells.sandbox() as sandbox:
+        await sandbox.start(what)
+        await until_printed(sandbox, "full")
+        assert (await cells.call(send_a_descriptor)).completed() == errno.ETOOMANYREFS
 
 
 @pytest.mark.parametrize("case", FLOODERS)

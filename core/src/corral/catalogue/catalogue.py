@@ -83,7 +83,7 @@ class Catalogue:
         unread = self._unread.get(key)
         if unread is None:
             raise ToolNotFoundError(name, self.names())
-        tool = _read(unread, key)
+        tool = _read(BUILTIN_PACKAGE, unread, key)
         self.register(tool, replace=True)
         return tool
 
@@ -132,9 +132,9 @@ class Catalogue:
 
 
 @cache
-def _read(file: str, key: str) -> Tool:
+def _read(package: str, file: str, key: str) -> Tool:
     """Read a manifest that ships with Corral; once, however many catalogues there are."""
-    text = resources.files(BUILTIN_PACKAGE).joinpath(file).read_text(encoding="utf-8")
+    text = resources.files(package).joinpath(file).read_text(encoding="utf-8")
     manifests = load_manifests(text, source=file, trusted=True)
     tool = next((tool for tool in _tools_in(manifests) if normalise(tool.name) == key), None)
     if tool is None:
