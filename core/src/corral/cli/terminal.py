@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from corral.cli.exits import ReaderGoneError, UnwritableError
@@ -38,7 +39,9 @@ class Stream:
         self.text = stream
         if isinstance(stream, io.TextIOWrapper):
             # A name or a result may hold what the locale cannot write, and a lone surrogate nobody can.
-            stream.reconfigure(errors="backslashreplace")
+            # A full disk fails the flush that goes before; it is told where output is written.
+            with suppress(OSError):
+                stream.reconfigure(errors="backslashreplace")
 
     def paint(self, text: str, *styles: str) -> str:
         """Return the text in colour, if this stream has colours."""

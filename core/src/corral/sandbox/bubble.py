@@ -56,6 +56,7 @@ class Bubble:
         #: Done when bubblewrap and the runner have let go of their standard error.
         self._quiet: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Task[None] | None = None
+        self._killed = False
         os.set_blocking(self._stderr, False)
         loop.add_reader(self._stderr, self._on_said)
         loop.add_reader(info, self._on_told)
@@ -106,6 +107,11 @@ class Bubble:
 
     def kill(self) -> None:
         """End it at once, whatever state it is in."""
+        self._killed = True
+        if self._first is None and self._info != -1:
+            # It is about to make its first process, or to tell of it. If bubblewrap died between the two, that process
+            # would wait for it for ever, before it has asked the kernel to die with its parent. See _on_told.
+            return
         if self._first is not None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
@@ -146,6 +152,9 @@ class Bubble:
                 if self._first is not None:
                     await dead(self._first)
                     self._first = None
+        if self._info != -1:  # it never told of its first process
+            self._close_info()
+            self.kill()
         self._process.wait()
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._stderr)
@@ -172,12 +181,14 @@ class Bubble:
         except (ValueError, KeyError):
             if not data:
                 self._close_info()
+                if self._killed:
+                    self.kill()
             return
         self._close_info()
         # Its parent, bubblewrap, is the only one who could give the number free, and it has not ended.
         with suppress(ProcessLookupError):
             self._first = os.pidfd_open(first)
-        if self._gone is not None:
+        if self._killed:
             self.kill()
 
     def _close_info(self) -> None:
