@@ -93,12 +93,6 @@ class Limits:
         _set(resource.RLIMIT_NOFILE, self.open_files)
 
 
-def raise_open_files() -> None:
-    """Let this process have as many descriptors as it may; see ``Limits.apply_open_files``."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _set(kind: int, soft: int, hard: "int | None" = None) -> None:
     hard = soft if hard is None else hard
     ceiling = resource.getrlimit(kind)[1]
