@@ -28,6 +28,8 @@ def test_M2_the_reasons_are_those_of_the_contract() -> None:
         "StepFailed",
         "Unsupported",
         "InvalidSpec",
+        "Unschedulable",
+        "AdmissionRefused",
     ]
 
 
@@ -45,4 +47,5 @@ def test_only_causes_outside_the_tool_may_be_retried() -> None:
         Reason.SANDBOX_FAILED,
         Reason.IMAGE_PULL_FAILED,
         Reason.QUOTA_EXCEEDED,
+        Reason.UNSCHEDULABLE,
     }

@@ -44,7 +44,15 @@ from corral.api.metadata import Condition, ConditionStatus, ObjectMeta, OwnerRef
 from corral.api.model import API_VERSION, GROUP, VERSION
 from corral.api.network import Network, NetworkMode
 from corral.api.permissions import ALL_PERMISSIONS, PermissionLevel, expand_permissions
-from corral.api.pool import PoolResources, Refill, SandboxPool, SandboxPoolSpec, SandboxPoolStatus, WhenEmpty
+from corral.api.pool import (
+    PoolResources,
+    Refill,
+    SandboxPool,
+    SandboxPoolSpec,
+    SandboxPoolStatus,
+    WhenEmpty,
+    WhenLarger,
+)
 from corral.api.problems import did_you_mean, problems_in
 from corral.api.quantity import CpuQuantity, MemoryQuantity, format_bytes, format_cpu, parse_bytes, parse_cpu
 from corral.api.reasons import REASON_DOCS, RETRY_SAFE_REASONS, Reason, ReasonDoc
@@ -168,6 +176,7 @@ __all__ = [
     "ToolSpec",
     "Usage",
     "WhenEmpty",
+    "WhenLarger",
     "Workspace",
     "check_steps",
     "dependencies",

@@ -43,6 +43,8 @@ class CustomResource:
     short_names: tuple[str, ...]
     columns: tuple[Column, ...]
     subresources: Mapping[str, Any] = field(default_factory=dict)
+    #: Fields that `kubectl get --field-selector` takes. Older API servers (before 1.31) leave them out.
+    selectable: tuple[str, ...] = ()
 
 
 RESOURCES: tuple[CustomResource, ...] = (
@@ -58,6 +60,7 @@ RESOURCES: tuple[CustomResource, ...] = (
             Column("Message", ".status.message", wide=True),
         ),
         {"status": {}},
+        selectable=(".status.phase", ".status.reason", ".spec.tool"),
     ),
     CustomResource(
         Tool,
@@ -125,6 +128,11 @@ def custom_resource_definition(resource: CustomResource) -> dict[str, Any]:
         "storage": True,
         "schema": {"openAPIV3Schema": openapi_schema(resource.model)},
         **({"subresources": dict(resource.subresources)} if resource.subresources else {}),
+        **(
+            {"selectableFields": [{"jsonPath": path} for path in resource.selectable]}
+            if resource.selectable
+            else {}
+        ),
         "additionalPrinterColumns": [column.to_wire() for column in resource.columns],
     }
     return {

@@ -21,11 +21,27 @@ class WhenEmpty(StrEnum):
     REFUSE = "Refuse"
 
 
-class PoolResources(ApiModel):
-    """What each waiting sandbox reserves."""
+class WhenLarger(StrEnum):
+    """What happens to a task whose limits are above those of the pool's sandboxes."""
 
-    cpu: Annotated[str, Quantity("cpu", "64")] | None = Field(None, description="CPU cores: 2, 500m.")
-    memory: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(None, description="Memory: 512Mi.")
+    COLD = "Cold"
+    RESIZE = "Resize"
+
+
+class PoolResources(ApiModel):
+    """What each waiting sandbox can give: the largest limits of a task that it serves as it is."""
+
+    cpu: Annotated[str, Quantity("cpu", "64")] | None = Field(
+        None, description="CPU cores: 2, 500m. Absent: what a task gets that asks for nothing."
+    )
+    memory: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(
+        None, description="Memory: 512Mi. Absent: what a task gets that asks for nothing."
+    )
+    disk: Annotated[str, Quantity("bytes", "64Gi")] | None = Field(
+        None,
+        description="Workspace, /tmp and /dev/shm together: 128Mi. Absent: what a task gets that asks "
+        "for nothing.",
+    )
 
 
 class Refill(ApiModel):
@@ -46,7 +62,7 @@ class SandboxPoolSpec(ApiModel):
     image: Annotated[str, Pattern(r"[^\s\x00]+", "an image reference", 512)] | None = Field(
         None, description="Image of the sandboxes. Absent: the operator's own."
     )
-    resources: PoolResources | None = Field(None, description="What each waiting sandbox reserves.")
+    resources: PoolResources | None = Field(None, description="What each waiting sandbox can give.")
     runtime_class_name: DnsSubdomain | None = Field(None, description="RuntimeClass, such as gvisor.")
     network: NetworkMode = Field(
         NetworkMode.NONE, description="The network class whose tasks the pool serves."
@@ -56,6 +72,11 @@ class SandboxPoolSpec(ApiModel):
         WhenEmpty.COLD,
         description="Queue: a task waits for the refill. Cold: it gets a sandbox of its own. "
         "Refuse: it ends at once with reason QuotaExceeded.",
+    )
+    when_larger: WhenLarger = Field(
+        WhenLarger.COLD,
+        description="Cold: a task whose limits are above the pool's gets a sandbox of its own. "
+        "Resize: a waiting one is given more CPU and memory in place; a larger disk still needs its own.",
     )
 
 

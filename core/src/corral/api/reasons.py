@@ -32,6 +32,8 @@ class Reason(StrEnum):
     STEP_FAILED = "StepFailed"
     UNSUPPORTED = "Unsupported"
     INVALID_SPEC = "InvalidSpec"
+    UNSCHEDULABLE = "Unschedulable"
+    ADMISSION_REFUSED = "AdmissionRefused"
 
 
 class ReasonDoc(NamedTuple):
@@ -157,6 +159,16 @@ REASON_DOCS: Mapping[Reason, ReasonDoc] = MappingProxyType(
         Reason.INVALID_SPEC: ReasonDoc(
             "The manifest is wrong; nothing ran.",
             "Correct the field that the message names.",
+            False,
+        ),
+        Reason.UNSCHEDULABLE: ReasonDoc(
+            "No node of the cluster had room for the sandbox in time, or none fits what it asks for; nothing ran.",
+            "Ask for less, come back later, or give the cluster more nodes; the message has the scheduler's words.",
+            True,
+        ),
+        Reason.ADMISSION_REFUSED: ReasonDoc(
+            "The cluster's own rules (admission policies, Pod Security) refused the sandbox's pod; nothing ran.",
+            "The message names the rule; ask whoever runs the cluster, or ask for less in the task.",
             False,
         ),
     }

@@ -32,6 +32,9 @@ class SandboxStatus(ApiModel):
     pod_uid: str | None = Field(None, alias="podUID", description="UID of the pod.")
     node: str | None = Field(None, description="The node or machine.")
     warm: Bool | None = Field(None, description="The sandbox came out of a pool.")
+    resized: Bool | None = Field(
+        None, description="A waiting sandbox was given more CPU or memory in place for this execution."
+    )
     isolation: tuple[str, ...] = Field((), description="The layers of isolation that held, such as seccomp.")
     weakened: tuple[str, ...] = Field(
         (), description="Layers that this machine could not give or that were off."
@@ -112,6 +115,7 @@ class ExecutionStatus(ApiModel):
     files: tuple[OutputFile, ...] = Field((), description="The files brought back.")
     usage: Usage | None = Field(None, description="What it used.")
     timings: Timings | None = Field(None, description="When each phase began.")
+    sandbox: SandboxStatus | None = Field(None, description="Where it ran. Written before it starts.")
 
     @property
     def succeeded(self) -> bool:
@@ -136,7 +140,15 @@ class AgentTaskStatus(ApiModel):
     reason: Reason | None = Field(None, description="Why the task ended; absent while it has not.")
     message: str | None = Field(None, description="The same in one sentence for people.")
     attempt: _Count | None = Field(None, description="Which attempt, from 1.")
-    sandbox: SandboxStatus | None = Field(None, description="Where it ran and what stood around it.")
+    queue_position: _Count | None = Field(
+        None, description="How many tasks go first, this one included, while it waits for a sandbox."
+    )
+    retry_after_seconds: _Count | None = Field(
+        None, description="When to come back, where the task was refused for want of capacity."
+    )
+    sandbox: SandboxStatus | None = Field(
+        None, description="Where the latest execution ran and what stood around it."
+    )
     executions: tuple[ExecutionStatus, ...] = Field((), description="One entry per execution of a tool.")
     start_time: Timestamp | None = Field(None, description="When the first execution started.")
     completion_time: Timestamp | None = Field(None, description="When the task ended.")

@@ -69,6 +69,11 @@ class CommandRun(ApiModel):
     image: Annotated[str, Pattern(r"[^\s\x00]+", "an image reference", 512)] | None = Field(
         None, description="Container image. Absent: Corral's own. Docker and Kubernetes backends only."
     )
+    has_runner: Bool = Field(
+        False,
+        description="The image was built on Corral's sandbox image, so every limit and feature holds in it. "
+        "Otherwise the program runs as the container's own, and what needs the runner is refused.",
+    )
     result_format: ResultFormat = Field(
         ResultFormat.TEXT, description="Text: stdout is the result as a string. JSON: stdout is parsed."
     )

@@ -1,0 +1,1 @@
+"""Runs AgentTasks on Kubernetes: kopf watches, pure functions decide, one executor acts."""
