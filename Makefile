@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-CODE := core/src sandbox-image/src tests scripts
+CODE := core/src operator/src sandbox-image/src tests scripts
 
 .PHONY: help
 help: ## list the targets
@@ -10,9 +10,9 @@ help: ## list the targets
 
 .PHONY: setup
 setup: .venv/.complete ## make .venv with the pinned dependencies and the corral command
-	@$(BIN)/python -m compileall -q core/src sandbox-image/src
+	@$(BIN)/python -m compileall -q core/src operator/src sandbox-image/src
 
-.venv/.complete: requirements.lock pyproject.toml core/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
+.venv/.complete: requirements.lock pyproject.toml core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) scripts/setup.sh
 	@touch $@
 
@@ -61,8 +61,8 @@ bench: setup ## measure speed and memory: ratios within one run
 lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tools if it is not on PATH)
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-sandbox \
-	  core/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
+	  --no-header --extra docker --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-operator \
+	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
 
 .PHONY: clean
 clean: ## remove what setup and the tests made

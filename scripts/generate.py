@@ -1,4 +1,4 @@
-"""Write the files that are made from the models, or check that they are what the models say."""
+"""Write the files that are made from the code, or check that they are what the code says."""
 
 import argparse
 import difflib
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from chart_files import CHART, HelmMissingError, access_template, plain_manifests
+from image_lock import operator_lock
 from tool_reference import tool_reference
 
 from corral.api.crd import RESOURCES, custom_resource_definition
@@ -30,8 +32,20 @@ def crds() -> Iterator[tuple[Path, str]]:
         yield Path("k8s/crds") / f"{definition['metadata']['name']}.yaml", HEADER + text
 
 
+def chart() -> Iterator[tuple[Path, str]]:
+    """What the Helm chart has from the code."""
+    for path, text in crds():
+        yield CHART / "crds" / path.name, text
+    yield CHART / "templates" / "_access.tpl", access_template()
+
+
+def install() -> Iterator[tuple[Path, str]]:
+    """The chart as plain manifests, for those without Helm."""
+    return plain_manifests(dict(chart()))
+
+
 #: Each yields paths, relative to the repository, and what belongs there.
-OUTPUTS = (crds, tool_reference)
+OUTPUTS = (crds, tool_reference, chart, install, operator_lock)
 
 
 def main() -> int:
@@ -39,7 +53,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     check = parser.parse_args().check
-    wanted = {path: text for output in OUTPUTS for path, text in output()}
+    try:
+        wanted = {path: text for output in OUTPUTS for path, text in output()}
+    except HelmMissingError as error:
+        sys.exit(str(error))
     stale = sorted(
         path.relative_to(ROOT)
         for folder in {path.parent for path in wanted}

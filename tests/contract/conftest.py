@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,70 @@ from corral.sandbox.embedded import EmbeddedBackend
 from corral.sandbox.port import SandboxBackend
 from sandboxes import Lab
 
+LAYERS = frozenset(
+    {
+        "userns",
+        "pidns",
+        "mountns",
+        "netns",
+        "ipcns",
+        "utsns",
+        "cgroupns",
+        "rlimits",
+        "seccomp",
+        "landlock",
+    }
+)
 #: A user whom the workspace of a test that runs as root can belong to.
 NOBODY = 65534
 
-#: Each backend that keeps the port's contract, by name. Add yours here, and nothing else.
-BACKENDS: dict[str, Callable[[], SandboxBackend]] = {
-    "embedded": lambda: EmbeddedBackend(waiting=2),
-    "embedded-direct": lambda: EmbeddedBackend(waiting=2, cells=False),
+
+@dataclass(frozen=True)
+class Promise:
+    """A backend, and what it says of itself."""
+
+    make: Callable[[], SandboxBackend]
+    isolation: frozenset[str] = LAYERS
+    weakened: tuple[str, ...] = ()
+
+
+def docker_backend() -> SandboxBackend:
+    from corral.sandbox.docker import DockerBackend
+
+    return DockerBackend(waiting=2)
+
+
+#: Each backend that keeps the contract, by the name of ``--backend`` and of the way it makes sandboxes. Add yours
+#: here, and nothing else.
+BACKENDS: dict[str, dict[str, Promise]] = {
+    "embedded": {
+        "embedded": Promise(lambda: EmbeddedBackend(waiting=2)),
+        "embedded-direct": Promise(lambda: EmbeddedBackend(waiting=2, cells=False)),
+    },
+    # Without a user namespace of the container's own (the daemon's userns-remap) the ceilings are the host's.
+    "docker": {"docker": Promise(docker_backend, LAYERS - {"userns"}, ("ceilings",))},
 }
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
-def new_backend(request: pytest.FixtureRequest) -> Callable[[], SandboxBackend]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "promise" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("backend") or ["embedded"]
+        found = {name: promise for backend in chosen for name, promise in BACKENDS[backend].items()}
+        metafunc.parametrize("promise", found.values(), ids=found, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def promise(request: pytest.FixtureRequest) -> Promise:
+    """Give the backend under test."""
+    found = request.param
+    assert isinstance(found, Promise)
+    return found
+
+
+@pytest.fixture(scope="session")
+def new_backend(promise: Promise) -> Callable[[], SandboxBackend]:
     """Give the function that makes a backend, for tests of a backend's own life."""
-    return BACKENDS[request.param]
+    return promise.make
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

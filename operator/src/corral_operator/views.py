@@ -27,6 +27,7 @@ class ContainerView:
     waiting: str | None = None
     waiting_message: str = ""
     running: bool = False
+    started_at: datetime | None = None
     #: Reason of the terminated state, such as OOMKilled, Error, Completed.
     terminated: str | None = None
     terminated_message: str = ""
@@ -64,6 +65,8 @@ class PodView:
     #: Limits of the sandbox container as they are in force, in cores and bytes; None where none is set.
     cpu: float | None = None
     memory_bytes: int | None = None
+    #: When it was given a node.
+    scheduled_at: datetime | None = None
 
     @property
     def ended(self) -> bool:
@@ -73,7 +76,7 @@ class PodView:
 
 def parse_time(text: str | None) -> datetime | None:
     """Return a Kubernetes time; None for none."""
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
+    return None if text is None else datetime.fromisoformat(text).astimezone(UTC)
 
 
 def pod_view(pod: Json, container: str) -> PodView:
@@ -88,7 +91,9 @@ def pod_view(pod: Json, container: str) -> PodView:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     disruption = conditions.get("DisruptionTarget", {})
-    found = next((one for one in status.get("containerStatuses") or () if one.get("name") == container), {})
+    found: Json = next(
+        (one for one in status.get("containerStatuses") or () if one.get("name") == container), {}
+    )
     limits = (found.get("resources") or {}).get("limits") or {}
     return PodView(
         key=ObjectKey(metadata["namespace"], metadata["name"], metadata["uid"]),
@@ -112,6 +117,9 @@ def pod_view(pod: Json, container: str) -> PodView:
         ),
         cpu=_cores(limits.get("cpu")),
         memory_bytes=_bytes(limits.get("memory")),
+        scheduled_at=(
+            parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
+        ),
     )
 
 
@@ -122,6 +130,7 @@ def _container(status: Json) -> ContainerView:
         waiting=waiting.get("reason"),
         waiting_message=waiting.get("message", ""),
         running="running" in state,
+        started_at=parse_time((state.get("running") or terminated).get("startedAt")),
         terminated=terminated.get("reason", "Unknown") if terminated else None,
         terminated_message=terminated.get("message", ""),
         exit_code=terminated.get("exitCode"),

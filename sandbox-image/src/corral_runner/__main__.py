@@ -2,10 +2,10 @@
 
 ``corral_runner nursery SETTINGS``: the inherited descriptor is the control socket; see ``nursery``.
 ``corral_runner serve SETTINGS``: the inherited descriptor is a connection, or a listening socket if the environment has
-``CORRAL_START_TOKEN_SHA256`` and ``CORRAL_READ_TOKEN_SHA256``, in hexadecimal: the tool is a fork of this process
-and finds in its memory what this process was started with, so that may not be the tokens themselves.
+``CORRAL_START_TOKEN_SHA256`` and ``CORRAL_READ_TOKEN_SHA256``; with ``listen`` in the settings, as in a container, it
+makes the listening socket itself; with ``standardStreams``, standard input and output are the connection.
 
-SETTINGS is a JSON object; see ``settings``.
+SETTINGS is a JSON object; see ``settings``. The environment: see ``environment``.
 """
 
 import _socket
@@ -13,7 +13,7 @@ import os
 import sys
 
 from corral_runner import tool
-from corral_runner.connection import Tokens
+from corral_runner.environment import Environment
 from corral_runner.jsonlines import decode
 from corral_runner.nursery import Nursery, share_memory_with_forks
 from corral_runner.server import Server
@@ -23,22 +23,34 @@ from corral_runner.settings import Settings
 def main() -> None:
     mode, text = sys.argv[1:3]
     settings = Settings(decode(text.encode()))
-    socket = _socket.socket(fileno=settings.descriptor)
-    start, read = (os.environ.get(f"CORRAL_{kind}_TOKEN_SHA256") for kind in ("START", "READ"))
+    environment = Environment()
+    streams = None
+    if settings.standard_streams:
+        from corral_runner.standard_streams import StandardStreams
+
+        streams = StandardStreams()
     _detach_standard_streams()
     tool.prepare()
     if mode == "nursery":
-        Nursery(settings, socket).run()
+        Nursery(settings, _socket.socket(fileno=settings.descriptor)).run()
         return
     for name in settings.preload:
         __import__(name)
+    if settings.listen is not None or streams is not None:
+        from corral_runner import container
+
+        container.prepare(settings)
     share_memory_with_forks()
-    server = Server(settings, os.getcwd())
-    if start is not None and read is not None:
-        server.listen(socket, Tokens(start, read))
+    server = Server(settings, os.getcwd(), environment)
+    if settings.listen is not None or environment.start_sha256 is not None:
+        from corral_runner.listener import open_listener
+
+        server.listen(open_listener(settings, environment))
     else:
-        server.adopt(socket)
+        server.adopt(streams or _socket.socket(fileno=settings.descriptor))
     server.serve()
+    # Nothing is left to do that the end of the process does not; an interpreter that tidies up takes milliseconds.
+    os._exit(0)
 
 
 def _detach_standard_streams() -> None:

@@ -87,10 +87,19 @@ def furnish(settings: "Settings", uid: int, gid: int) -> None:
     kernel.mount("devpts", "/dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, options)
     kernel.call("sethostname", b"sandbox", 7)
     if settings.holds("ceilings"):
-        for name, most in _CEILINGS.items():
-            _write(f"/proc/sys/user/{name}", str(most))
+        set_ceilings()
     settings.private_users = settings.resizable = True
     settings.file_systems = list(places.values())
+
+
+def set_ceilings() -> None:
+    """Bound what this user namespace, which must be the sandbox's own, may take of the kernel's per-user counts.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    for name, most in _CEILINGS.items():
+        _write(f"/proc/sys/user/{name}", str(most))
 
 
 def resize(disk_bytes: int) -> None:

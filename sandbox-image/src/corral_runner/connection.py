@@ -1,6 +1,7 @@
 """One peer of a listening or adopted runner: what it may do, what it has sent, what it gets next."""
 
-import os
+import fcntl
+import struct
 from _collections import deque  # type: ignore[import-not-found]  # `collections` costs a cold start 2 ms
 
 from corral_runner.jsonlines import MAX_LINE_BYTES, encode
@@ -8,14 +9,21 @@ from corral_runner.jsonlines import MAX_LINE_BYTES, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
+
+    from corral_runner.standard_streams import StandardStreams
 
 _RECEIVE_BYTES = 262144
 #: Sent at most this much to one reader before the loop looks at the others.
 _BURST_LINES = 64
 #: Answers that a peer has not read yet; a peer that asks on and does not read is not listened to meanwhile.
 _UNREAD_BYTES = 65536
+_TIOCOUTQ = 0x5411  # asm-generic/ioctls.h; tcp(7), unix(7)
+
+
+def _same(events: int) -> int:
+    return events
 
 
 class LineTooLong(ValueError):  # noqa: N818 - what the peer sent
@@ -35,11 +43,16 @@ class Connection:
         "may_read",
         "may_start",
         "socket",
+        "wait_for",
     )
 
-    def __init__(self, socket: "_socket.socket", *, may_start: bool, may_read: bool) -> None:
+    def __init__(
+        self, socket: "_socket.socket | StandardStreams", *, may_start: bool, may_read: bool
+    ) -> None:
         socket.setblocking(False)
         self.socket = socket
+        #: From the events of poll that are waited for to those that its descriptor shows them by.
+        self.wait_for: Callable[[int], int] = getattr(socket, "wait_for", _same)
         self.may_start = may_start
         self.may_read = may_read
         self._lines: deque[bytes] = deque()
@@ -109,6 +122,20 @@ class Connection:
             self._outgoing = self._outgoing[sent:]
         return False
 
+    def is_behind(self, lines: "list[bytes]") -> bool:
+        """Whether the peer has not taken everything that is for it, the last bytes on their way included."""
+        if (
+            self._outgoing
+            or self._pieces is not None
+            or (self.cursor is not None and self.cursor < len(lines))
+        ):
+            return True
+        try:
+            found = fcntl.ioctl(self.socket.fileno(), _TIOCOUTQ, bytes(4))
+        except OSError:
+            return False
+        return bool(struct.unpack("i", found)[0])
+
     def close(self) -> None:
         self.socket.close()
 
@@ -122,54 +149,3 @@ class Connection:
             self._outgoing = b"".join(lines[self.cursor : end])
             self.cursor = min(end, len(lines))
         return bool(self._outgoing)
-
-
-class Tokens:
-    """Who may do what on a listening socket.
-
-    Kept as hashes: a tool is a fork of this process and can read whatever its memory holds.
-    """
-
-    __slots__ = ("_rights",)
-
-    def __init__(self, start_sha256: str, read_sha256: str) -> None:
-        self._rights = {start_sha256: (True, True), read_sha256: (False, True)}
-
-    def rights(self, token: str) -> "tuple[bool, bool] | None":
-        """Whether the bearer may start, and may read; None for an unknown token."""
-        import hashlib
-        import hmac
-
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        for known, rights in self._rights.items():
-            if hmac.compare_digest(known, digest):
-                return rights
-        return None
-
-
-def comes_from_inside(socket: "_socket.socket") -> bool:
-    """Whether a peer is a process of this sandbox, which then is a tool that speaks to its own runner.
-
-    Over IP: its address is one of this machine's own. Over a Unix socket: it is below this process, or gone.
-    """
-    import _socket
-
-    if socket.family in {_socket.AF_INET, _socket.AF_INET6}:
-        host = str(socket.getpeername()[0]).removeprefix("::ffff:")
-        own = str(socket.getsockname()[0]).removeprefix("::ffff:")
-        return host in {own, "::1"} or host.startswith("127.")
-    credentials = socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-    pid = int.from_bytes(credentials[:4], "little")
-    # 0 is a process outside this pid namespace.
-    return pid != 0 and _is_below(pid, os.getpid())
-
-
-def _is_below(pid: int, ancestor: int) -> bool:
-    while pid > 1 and pid != ancestor:
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                text = file.read()
-        except OSError:
-            return True
-        pid = int(text[text.rfind(b")") + 2 :].split()[1])
-    return pid == ancestor

@@ -9,10 +9,23 @@ if TYPE_CHECKING:
 
 #: How a tool may be run; a request names exactly one.
 _WAYS = ("builtin", "function", "command")
+#: A cluster that takes longer to apply a policy is broken.
+_LONGEST_REFUSAL_SECONDS = 300
 
 
 class Malformed(ValueError):  # noqa: N818 - what the request is
     """A request that the protocol does not know; the text names the field."""
+
+
+class Refusal:
+    """A connection that must be refused before the tool starts."""
+
+    __slots__ = ("host", "port", "within_seconds")
+
+    def __init__(self, host: str, port: int, within_seconds: float) -> None:
+        self.host = host
+        self.port = port
+        self.within_seconds = within_seconds
 
 
 class Execution:
@@ -32,7 +45,9 @@ class Execution:
         "outputs",
         "outputs_limit_bytes",
         "permissions",
+        "refused_first",
         "run",
+        "secret_env",
     )
 
     def __init__(self, request: "Any") -> None:
@@ -45,6 +60,8 @@ class Execution:
         self.network = _text(values.get("network", "none"), "execution.network")
         if self.network not in {"none", "open"}:
             raise Malformed("execution.network is neither none nor open")
+        self.refused_first = _refusal(values.get("refusedFirst"), self.network)
+        self.secret_env = _secret_names(values.get("secretEnv", []), self.env)
         self.allowed_paths = _texts(values.get("allowedPaths", ["."]), "execution.allowedPaths")
         self.permissions = _texts(values.get("permissions", ["read"]), "execution.permissions")
         self.outputs = _texts(values.get("outputs", []), "execution.outputs")
@@ -92,6 +109,45 @@ def _environment(values: "dict[str, Any]") -> "dict[str, str]":
         if not name or "=" in name or "\0" in name:
             raise Malformed(f"execution.env: {name[:100]!r} is no name of an environment variable")
     return values
+
+
+def _secret_names(value: "Any", env: "Mapping[str, str]") -> "list[str]":
+    names = _texts(value, "execution.secretEnv")
+    for name in names:
+        if not name or "=" in name:
+            raise Malformed(f"execution.secretEnv: {name[:100]!r} is no name of an environment variable")
+        if name in env:
+            raise Malformed(f"execution.secretEnv: {name[:100]!r} is in execution.env, too")
+    return names
+
+
+def _refusal(value: "Any", network: str) -> "Refusal | None":
+    if value is None:
+        return None
+    if network != "open":
+        raise Malformed("execution.refusedFirst is for network open alone")
+    values = _object(value, "execution.refusedFirst")
+    host = _text(values.get("host"), "execution.refusedFirst.host")
+    _address(host)
+    port: Any = values.get("port")
+    within: Any = values.get("withinSeconds")
+    if type(port) is not int or not 0 < port < 65536:
+        raise Malformed("execution.refusedFirst.port is no port")
+    if type(within) not in {int, float} or not 0 < within <= _LONGEST_REFUSAL_SECONDS:
+        raise Malformed(
+            f"execution.refusedFirst.withinSeconds is not above 0 and at most {_LONGEST_REFUSAL_SECONDS}"
+        )
+    return Refusal(host, port, within)
+
+
+def _address(host: str) -> None:
+    """Refuse a name: looking it up would take time, and need the network that is to be refused."""
+    import _socket
+
+    try:
+        _socket.inet_pton(_socket.AF_INET6 if ":" in host else _socket.AF_INET, host)
+    except OSError:
+        raise Malformed("execution.refusedFirst.host is no IP address") from None
 
 
 def _object(value: "Any", field: str) -> "dict[str, Any]":

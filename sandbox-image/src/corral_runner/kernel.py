@@ -26,6 +26,7 @@ _MACHINES = {
     "prctl": (157, 167),
     "seccomp": (317, 277),
     "sethostname": (170, 161),
+    "signalfd4": (289, 74),
     "umount2": (166, 39),
     "unshare": (272, 97),
 }
@@ -100,6 +101,12 @@ def buffer(size: int) -> "Any":
 def address(data: "Any") -> int:
     """The address of a ``buffer``, for structures that hold pointers. Keep the buffer alive meanwhile."""
     return _ctypes.addressof(data)
+
+
+def overwrite(start: int, size: int) -> None:
+    """Fill memory of this process with zeros, whatever lies there."""
+    memory: Any = (_Char * size).from_address(start)
+    memory.raw = bytes(size)
 
 
 # sched.h

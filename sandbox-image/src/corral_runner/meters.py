@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral_runner.cgroup import OomKills
     from corral_runner.disk import Disk
     from corral_runner.execution import Execution
     from corral_runner.settings import Settings
@@ -39,15 +40,19 @@ class Meters:
         self,
         execution: "Execution",
         settings: "Settings",
+        *,
         processes: Processes,
         written: procfs.WriteMeter,
         disk: "Disk",
+        oom_kills: "OomKills",
     ) -> None:
         self._limits = execution.limits
         self._sampling = settings.holds("sampling")
         self._processes = processes
         self._written = written
         self._disk = disk
+        self._oom_kills = oom_kills
+        self._oom_kills_before = oom_kills.read()
         # Where the network is open the backend's cgroup counts them, and the namespace may be shared.
         self._counts_sockets = execution.network == "none" and bool(settings.file_systems)
         #: The most processes and threads at once.
@@ -94,6 +99,10 @@ class Meters:
         if self._sampling:
             self._count()
         self._disk.exceeded(time.monotonic())
+
+    def kernel_killed(self) -> bool:
+        """Whether the kernel has killed a process of the sandbox for the memory of its cgroup."""
+        return self._oom_kills.read() > self._oom_kills_before
 
     def stop_pausing(self) -> None:
         self._may_pause = False

@@ -38,6 +38,12 @@ _MAP_TYPE_OR_ANONYMOUS, _MAP_PRIVATE_ANONYMOUS, _MAP_SHARED_ANONYMOUS, _MAP_HUGE
     0x21,
     0x40000,
 )
+#: The runner's process id, and its group's, wherever tools run that are not trusted. It has the user of its tool, and
+#: the kernel lets a process change the limits and the priority of another of its user.
+_RUNNER = 1
+_ON_A_PROCESS = ("prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+#: Their first argument says what the second one is; with this value it is a user (PRIO_USER, IOPRIO_WHO_USER).
+_ON_SEVERAL = {"setpriority": 2, "ioprio_set": 3}
 #: A private mapping of this size or more is shown to the runner, so that a result can tell when it was one too many.
 LARGE_MAPPING_BYTES = 16 << 20
 
@@ -106,6 +112,11 @@ def _assemble(network: "Literal['none', 'open']", *, execute: bool, notify: bool
     check("ioctl", [(_LOAD, 0, 0, _argument(1)), *_if_one_of(terminal, [refuse]), _ALLOW])
     check("personality", [(_LOAD, 0, 0, _argument(0)), *_if_one_of(_PERSONALITIES, [_ALLOW]), refuse])
     check("mmap", _mapping(tell))
+    for name in _ON_A_PROCESS:
+        check(name, [(_LOAD, 0, 0, _argument(0)), *_if_one_of([_RUNNER], [refuse]), _ALLOW])
+    for name, whole_user in _ON_SEVERAL.items():
+        by_user = [(_LOAD, 0, 0, _argument(0)), *_if_one_of([whole_user], [refuse]), _ALLOW]
+        check(name, [(_LOAD, 0, 0, _argument(1)), *_if_one_of([_RUNNER], [refuse]), *by_user])
     if not execute:
         check("execve", [refuse])
         check("execveat", [refuse])

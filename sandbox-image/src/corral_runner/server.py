@@ -1,27 +1,34 @@
 """The runner's main loop: connections in, frames out, one owner, one execution at a time."""
 
-import _socket
 import select
 import time
 
-from corral_runner import kernel, landlock, procfs, seccomp
-from corral_runner.cell import NAMESPACE_LAYERS, WORKSPACE
-from corral_runner.connection import Connection, LineTooLong, Tokens, comes_from_inside
+from corral_runner import gate, kernel, layers, procfs
+from corral_runner.cell import WORKSPACE
+from corral_runner.cgroup import OomKills
+from corral_runner.connection import Connection, LineTooLong
 from corral_runner.disk import Disk
-from corral_runner.execution import Execution, owner_of
+from corral_runner.execution import Execution, Refusal, owner_of
 from corral_runner.frames import FrameBuffer, as_base64
 from corral_runner.jsonlines import MalformedLine, decode, encode
+from corral_runner.life import Life
 from corral_runner.processes import Processes
 from corral_runner.supervisor import Supervisor
+from corral_runner.termination import Termination
 from corral_runner.tool_process import ToolProcess
+from corral_runner.verdict import Stop
 from corral_runner.workspace import Refused, Workspace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from corral_runner.environment import Environment
+    from corral_runner.listener import Listener
     from corral_runner.settings import Settings
+    from corral_runner.standard_streams import StandardStreams
 
 PROTOCOL = 1
 VERSION = "0.1.0"
@@ -29,70 +36,71 @@ VERSION = "0.1.0"
 _MOST_CONNECTIONS = 64
 #: Of a message that repeats what a peer sent.
 _MESSAGE_CHARACTERS = 1000
+#: How often to look whether the last readers have taken everything; nothing wakes the loop for that.
+_FLUSH_LOOK_SECONDS = 0.005
 
 
 class Server:
     """Serves one sandbox until it is released or nobody is left who could."""
 
-    def __init__(self, settings: "Settings", workspace: str = WORKSPACE) -> None:
+    def __init__(
+        self, settings: "Settings", workspace: str = WORKSPACE, environment: "Environment | None" = None
+    ) -> None:
         self._settings = settings
+        self._environment = environment
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], None]] = {}
         self._connections: dict[int, Connection] = {}
-        self._listener: _socket.socket | None = None
-        self._tokens: Tokens | None = None
+        self._listener: Listener | None = None
+        self._life = Life(settings, time.monotonic())
         self._released = False
         self._owner: tuple[str, int] | None = None
-        self._executions: set[str] = set()
+        #: Ids of executions, in order.
+        self._executions: dict[str, None] = {}
         #: Why a file could not be put, so that nothing starts without it.
         self._missing_file: tuple[str, str] | None = None
-        self._current: Supervisor | None = None
+        self._current: Supervisor | gate.Gate | None = None
         #: Forked ahead for the first execution; later ones of a session fork when they start.
         self._unborn: ToolProcess | None = None
         self._processes = Processes()
         self._written = procfs.WriteMeter()
+        self._oom_kills = OomKills()
         self._workspace = Workspace(workspace)
         self._frames = FrameBuffer()
-        told = {"isolation": self._isolation(), "weakened": settings.weakened}
-        self._frames.append("ready", runner=VERSION, protocol=PROTOCOL, **told)
+        self._frames.append(
+            "ready",
+            runner=VERSION,
+            protocol=PROTOCOL,
+            isolation=layers.in_force(settings),
+            weakened=[*settings.weakened, *sorted(settings.refused)],
+        )
         if settings.holds("undumpable"):
             # Whoever shares the sandbox must not read or trace the runner, whatever its user.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
-    def _isolation(self) -> "list[str]":
-        settings = self._settings
-        layers = [*settings.outer]
-        if settings.resizable:
-            layers += [name for name in NAMESPACE_LAYERS if name not in layers]
-        if settings.holds("rlimits"):
-            layers.append("rlimits")
-        if settings.holds("seccomp") and seccomp.available():
-            layers.append("seccomp")
-        if settings.holds("landlock") and landlock.abi():
-            layers.append("landlock")
-        return layers
-
     # --- serving ---
 
-    def adopt(self, socket: "_socket.socket") -> None:
+    def adopt(self, socket: "_socket.socket | StandardStreams") -> None:
         """Serve a connection whose other end may do everything, such as an inherited socket pair."""
         self._add(Connection(socket, may_start=True, may_read=True))
 
-    def listen(self, listener: "_socket.socket", tokens: Tokens) -> None:
+    def listen(self, listener: "Listener") -> None:
         """Accept connections that say ``hello`` with one of the tokens."""
-        listener.setblocking(False)
         self._listener = listener
-        self._tokens = tokens
-        self.watch(listener.fileno(), select.POLLIN, self._accept)
+        self.watch(listener.socket.fileno(), select.POLLIN, self._accept)
+        termination = Termination()
+
+        def look() -> None:
+            if termination.take():
+                self._leave()
+
+        self.watch(termination.descriptor, select.POLLIN, look)
 
     def serve(self) -> None:
         """Run until released, or, without a listener, until the last connection is gone."""
         self._unborn = ToolProcess(self._settings, self._workspace.path)
-        while not self._released and (self._connections or self._listener is not None):
-            timeout = None
-            if self._current is not None:
-                timeout = max(0.0, (self._current.next_wake() - time.monotonic()) * 1000)
-            for descriptor, _events in self._poll.poll(timeout):
+        while not self._is_over():
+            for descriptor, _events in self._poll.poll(self._timeout_milliseconds()):
                 handler = self._handlers.get(descriptor)
                 if handler is not None:
                     handler()
@@ -101,10 +109,40 @@ class Server:
                     self._current.tick()
                 if self._current.finished:
                     self._current = None
+                    self._life.execution_ended(time.monotonic())
             for connection in list(self._connections.values()):
                 self._serve_one(connection)
         if self._current is not None:
             self._processes.signal(9)
+
+    def _is_over(self) -> bool:
+        if self._released:
+            return True
+        if self._listener is None:
+            return not self._connections
+        if self._current is not None:
+            return False
+        unread = self._life.leaving and any(
+            connection.is_behind(self._frames.lines) for connection in self._connections.values()
+        )
+        return self._life.is_over(time.monotonic(), unread=unread)
+
+    def _timeout_milliseconds(self) -> "float | None":
+        if self._current is not None:
+            wake: float | None = self._current.next_wake()
+        elif self._listener is None:
+            return None
+        elif self._life.leaving:
+            return _FLUSH_LOOK_SECONDS * 1000
+        else:
+            wake = self._life.ends_at()
+        return None if wake is None else max(0.0, (wake - time.monotonic()) * 1000)
+
+    def _leave(self) -> None:
+        """Whoever runs the container takes it away: end what runs, tell, and go."""
+        self._life.leaving = True
+        if self._current is not None:
+            self._current.end(Stop("Cancelled", "the sandbox is being taken away"))
 
     def watch(self, descriptor: int, events: int, handler: "Callable[[], None]") -> None:
         self._handlers[descriptor] = handler
@@ -118,14 +156,8 @@ class Server:
 
     def _accept(self) -> None:
         assert self._listener is not None
-        try:
-            descriptor, _address = self._listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - C API
-            socket = _socket.socket(fileno=descriptor)
-            inside = comes_from_inside(socket)
-        except OSError:  # taken back by the peer, or no descriptor is free
-            return
-        if inside:
-            socket.close()
+        socket = self._listener.accept()
+        if socket is None:
             return
         if len(self._connections) >= _MOST_CONNECTIONS:
             unknown = next((found for found in self._connections.values() if not found.may_read), None)
@@ -170,7 +202,7 @@ class Server:
             self._drop(connection)
             return
         events = (select.POLLIN if connection.listens else 0) | (select.POLLOUT if more else 0)
-        self._poll.modify(connection.socket.fileno(), events)
+        self._poll.modify(connection.socket.fileno(), connection.wait_for(events))
 
     def _act(self, connection: Connection, line: bytes) -> None:
         operation = "a line"
@@ -212,13 +244,20 @@ class Server:
             self._refuse(connection, "Unauthenticated", "say hello with a token first")
         elif operation == "follow":
             connection.cursor = max(0, int(request.get("from", 0)))
+        elif operation == "describe":
+            self._describe(connection)
         elif not connection.may_start:
             self._refuse(connection, "Forbidden", f"this token may only follow, not {operation}")
-        elif operation == "start":
+        else:
+            self._life.owner_spoke(time.monotonic())
+            self._owners_request(connection, operation, request)
+
+    def _owners_request(self, connection: Connection, operation: str, request: "dict[str, Any]") -> None:
+        if operation == "start":
             self._start(connection, request)
         elif operation == "cancel":
             if self._current is not None:
-                self._current.cancel()
+                self._current.end(Stop("Cancelled", "the task was cancelled"))
         elif operation in {"put", "get"} and self._current is not None:
             self._refuse(connection, "Busy", "files are put and read while no tool runs")
         elif operation == "put":
@@ -231,11 +270,19 @@ class Server:
             self._refuse(connection, "UnknownOperation", f"no operation {operation!r}")
 
     def _hello(self, connection: Connection, token: str) -> None:
-        rights = None if self._tokens is None else self._tokens.rights(token)
+        rights = None if self._listener is None else self._listener.rights(token)
         if rights is None:
             self._refuse(connection, "Unauthenticated", "no such token")
         else:
             connection.may_start, connection.may_read = rights
+
+    def _describe(self, connection: Connection) -> None:
+        owner = None if self._owner is None else {"uid": self._owner[0], "attempt": self._owner[1]}
+        running = self._current is not None and not self._current.finished
+        executions = list(self._executions)
+        connection.answer(
+            {"type": "description", "owner": owner, "executions": executions, "running": running}
+        )
 
     def _start(self, connection: Connection, request: "dict[str, Any]") -> None:
         owner = owner_of(request)
@@ -247,18 +294,19 @@ class Server:
             return
         if execution.id in self._executions:
             return  # a re-attach: the frames of the first start are the answer
-        if self._current is not None:
-            self._refuse(
-                connection, "Busy", "an execution is running; a sandbox runs one at a time", execution.id
-            )
+        refusal = self._refusal(execution)
+        if refusal is not None:
+            self._refuse(connection, *refusal, execution.id)
             return
-        if self._missing_file is not None:
-            (code, message), self._missing_file = self._missing_file, None
-            self._refuse(connection, code, f"not started without its files: {message}", execution.id)
-            return
-        unenforced = self._unenforced(execution)
-        if unenforced:
-            self._refuse(connection, "Unsupported", unenforced, execution.id)
+        asked = request["execution"]
+        if execution.secret_env:
+            assert self._environment is not None
+            secrets = self._environment.secrets(execution.secret_env)
+            asked = {**asked, "env": {**execution.env, **secrets}, "secretEnv": []}
+        try:
+            disk = Disk(self._settings, self._workspace.path, execution.limits.disk_bytes)
+        except OSError as error:
+            self._refuse(connection, "DiskLimit", f"not started: {error.strerror}", execution.id)
             return
         supervisor = Supervisor(
             execution=execution,
@@ -268,29 +316,64 @@ class Server:
             workspace=self._workspace,
             processes=self._processes,
             written=self._written,
-            disk=Disk(self._settings, self._workspace.path, execution.limits.disk_bytes),
+            disk=disk,
+            oom_kills=self._oom_kills,
             process=self._unborn or ToolProcess(self._settings, self._workspace.path),
         )
         self._unborn = None
         self._frames.execution = execution.id
-        supervisor.start(owner[1], request["execution"])
+        if execution.refused_first is None:
+            supervisor.start(owner[1], asked)
+            self._current = supervisor
+        else:
+            self._current = self._gate(execution.refused_first, supervisor, owner[1], asked)
         self._owner = owner
-        self._executions.add(execution.id)
-        self._current = supervisor
+        self._executions[execution.id] = None
 
-    def _unenforced(self, execution: Execution) -> "str | None":
-        """What the task asks that this kernel cannot enforce. Nothing runs with less than it asked for."""
-        if self._settings.holds("seccomp") and not seccomp.available():
-            return (
-                "every sandbox needs seccomp filters, which this kernel does not have (CONFIG_SECCOMP_FILTER)"
-            )
-        if not self._settings.holds("landlock") or landlock.abi():
-            return None
-        needs = "needs Landlock, which this kernel does not have (Linux 5.13, CONFIG_SECURITY_LANDLOCK)"
-        if execution.allowed_paths != ["."]:
-            return f"allowedPaths {needs}"
-        if not execution.may("write") and self._settings.bound_workspace:
-            return f"a bound workspace without the write permission {needs}"
+    def _gate(
+        self, refused: Refusal, supervisor: Supervisor, attempt: int, asked: "dict[str, Any]"
+    ) -> gate.Gate:
+        """Let the execution start when the cluster's network policy is seen."""
+
+        def opened() -> None:
+            try:
+                supervisor.start(attempt, asked)
+            except OSError as error:
+                tell(Stop("SandboxFailed", f"the tool could not be started: {error}"))
+            else:
+                self._current = supervisor
+
+        def closed(stop: Stop) -> None:
+            self._unborn = supervisor.process
+            tell(stop)
+
+        def tell(stop: Stop) -> None:
+            self._frames.append("result", **gate.result_of_nothing(stop))
+
+        return gate.Gate(refused, self, opened, closed)
+
+    def _refusal(self, execution: Execution) -> "tuple[str, str] | None":
+        """Why an execution does not start, as code and message."""
+        if self._life.leaving:
+            return "SandboxFailed", "the sandbox is being taken away"
+        if self._current is not None:
+            return "Busy", "an execution is running; a sandbox runs one at a time"
+        if self._missing_file is not None:
+            (code, message), self._missing_file = self._missing_file, None
+            return code, f"not started without its files: {message}"
+        unenforced = layers.unenforced(self._settings, execution)
+        if unenforced:
+            return "Unsupported", unenforced
+        return self._missing_secret(execution)
+
+    def _missing_secret(self, execution: Execution) -> "tuple[str, str] | None":
+        try:
+            if self._environment is not None:
+                self._environment.secrets(execution.secret_env)
+            elif execution.secret_env:
+                raise KeyError(execution.secret_env[0])
+        except KeyError as error:
+            return "SecretMissing", f"this sandbox was started without the secret {error.args[0]!r}"
         return None
 
     def _put(self, request: "dict[str, Any]") -> None:

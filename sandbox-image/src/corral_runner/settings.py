@@ -21,6 +21,9 @@ LAYERS = (
     "seccomp",
 )
 
+#: An operator that was gone for longer does not come back for the result; its task ends by then.
+_LINGER_SECONDS = 900.0
+
 
 class Settings:
     """Read from the first argument of the runner's command line, a JSON object."""
@@ -29,12 +32,18 @@ class Settings:
         "bound_workspace",
         "descriptor",
         "file_systems",
+        "linger_seconds",
+        "listen",
+        "maximum_idle_seconds",
         "off",
         "outer",
         "preload",
         "private_users",
         "readable",
+        "refused",
         "resizable",
+        "standard_streams",
+        "walked",
         "weakened",
     )
 
@@ -57,11 +66,24 @@ class Settings:
         self.file_systems: list[str] = list(values.get("fileSystems", ()))
         #: The runner may change the size of these: those of a cell.
         self.resizable = False
+        #: Directories of this sandbox on file systems that are others' too, so that only a walk tells what is there.
+        self.walked: list[str] = []
+        #: Layers that the container around the runner refuses it; found out at start.
+        self.refused: frozenset[str] = frozenset()
+        #: Where to listen, if not on an inherited descriptor: ``host`` (else ``CORRAL_LISTEN_HOST``) and ``port``.
+        self.listen: dict[str, Any] | None = values.get("listen")
+        #: A listening runner whose execution has ended, and whose owner says nothing for so long, ends.
+        self.linger_seconds = float(values.get("lingerSeconds", _LINGER_SECONDS))
+        #: The same for one that nobody has given an execution; None to wait for ever.
+        idle = values.get("maximumIdleSeconds")
+        self.maximum_idle_seconds: float | None = None if idle is None else float(idle)
         #: Number of the inherited descriptor that leads to the owner.
         self.descriptor: int = int(values.get("descriptor", 3))
+        #: Instead of that descriptor, requests come on standard input and frames go to standard output.
+        self.standard_streams: bool = bool(values.get("standardStreams", False))
         unknown = self.off - set(LAYERS)
         if unknown:
             raise ValueError(f"off: {sorted(unknown)} are no layers; known are {LAYERS}")
 
     def holds(self, layer: str) -> bool:
-        return layer not in self.off
+        return layer not in self.off and layer not in self.refused

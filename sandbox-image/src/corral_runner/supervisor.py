@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
+    from corral_runner.cgroup import OomKills
     from corral_runner.disk import Disk
     from corral_runner.execution import Execution
     from corral_runner.frames import FrameBuffer
@@ -54,6 +55,7 @@ class Supervisor:
         processes: Processes,
         written: "WriteMeter",
         disk: "Disk",
+        oom_kills: "OomKills",
         process: "ToolProcess",
     ) -> None:
         self.finished = False
@@ -64,9 +66,12 @@ class Supervisor:
         self._reactor = reactor
         self._workspace = workspace
         self._processes = processes
-        self._meters = Meters(execution, settings, processes, written, disk)
+        self._meters = Meters(
+            execution, settings, processes=processes, written=written, disk=disk, oom_kills=oom_kills
+        )
         self._disk = disk
-        self._process = process
+        #: Still waiting, until ``start``.
+        self.process = process
         self._stop: Stop | None = None
         self._kill_at: float | None = None
         self._output = Output(execution.limits.output_bytes)
@@ -81,7 +86,7 @@ class Supervisor:
             attempt: of the task.
             request: the ``execution`` object that this execution was read from.
         """
-        process = self._process
+        process = self.process
         self._pid, self._pidfd = process.pid, process.pidfd
         ours = process.channel
         self._started = self._last_output = time.monotonic()
@@ -98,8 +103,9 @@ class Supervisor:
         self._meters.begin(self._pid, self._started)
         self._frames.append("started", pid=self._pid, attempt=attempt)
 
-    def cancel(self) -> None:
-        self._end(Stop("Cancelled", "the task was cancelled"), gently=True)
+    def end(self, stop: Stop) -> None:
+        """End it gently for a reason that is not its own."""
+        self._end(stop, gently=True)
 
     def next_wake(self) -> float:
         """When ``tick`` wants to be called, as time.monotonic() has it."""
@@ -269,6 +275,7 @@ class Supervisor:
         found.disk_was_full = self._disk.was_full
         found.cut_file = self._disk.holds_file_of(self._limits.file_size_bytes)
         found.peak_tasks = self._meters.peak_tasks
+        found.kernel_killed = self._meters.kernel_killed()
 
     def _value_from_output(self, found: Evidence) -> "Any":
         """Read the result of a command whose output is one JSON value."""

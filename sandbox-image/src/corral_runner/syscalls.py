@@ -112,6 +112,14 @@ _EXAMINED_ROWS = {
     "execve": (59, 221),
     "execveat": (322, 281),
     "mmap": (9, 222),
+    # what a process may change of another of the same user: the runner's limits, its share of the CPU
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
 }
 #: The newest call of the table's day (file_setattr); later ones do not exist for a tool until looked at.
 NEWEST = 469

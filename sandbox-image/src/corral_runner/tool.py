@@ -59,6 +59,9 @@ def _take_on(
     settings: "Settings", workspace: str, channel: "_socket.socket", output: "tuple[int, int]"
 ) -> None:
     """Do what is the same whatever is to run."""
+    import _signal  # type: ignore[import-not-found]  # loaded by every interpreter
+
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())  # see ``termination``
     os.setsid()
     os.dup2(output[0], 1)
     os.dup2(output[1], 2)
@@ -214,7 +217,7 @@ def _run(execution: "Execution", workspace: str, report: Reporter) -> int:
 
 
 def _execute(command: "list[str]", report: Reporter) -> int:
-    import _signal  # type: ignore[import-not-found]
+    import _signal
 
     # Python ignores these two; a program expects the default.
     _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)

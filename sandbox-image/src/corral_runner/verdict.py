@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from corral_runner.execution import Execution
 
-_SIGXCPU, _SIGXFSZ = 24, 25
+_LIMIT_SIGNALS = {24: "CPULimit", 25: "FileSizeLimit"}  # SIGXCPU, SIGXFSZ
 
 
 class Stop:
@@ -35,6 +35,7 @@ class Evidence:
         "denied_memory",
         "denied_network",
         "disk_was_full",
+        "kernel_killed",
         "number",
         "peak_tasks",
         "stop",
@@ -53,6 +54,8 @@ class Evidence:
         self.denied_execution = False
         #: Shared memory was refused because it would have exceeded the limit.
         self.denied_memory = False
+        #: The kernel killed a process of the sandbox because its cgroup was full.
+        self.kernel_killed = False
         self.disk_was_full = False
         #: A file is there that ends exactly at the limit of file sizes.
         self.cut_file = False
@@ -87,15 +90,17 @@ def reach(found: Evidence, execution: "Execution") -> Verdict:
     error = None if told is None else _error(told)
     if found.stop is not None:
         return Verdict(found.stop.reason, found.stop.message, error, found.stop.limit)
-    if found.number == _SIGXCPU or found.code == 128 + _SIGXCPU:
-        return _limit_reached("CPULimit", execution, error)
-    if found.number == _SIGXFSZ or found.code == 128 + _SIGXFSZ:
-        return _limit_reached("FileSizeLimit", execution, error)
+    for number, reason in _LIMIT_SIGNALS.items():
+        # A shell says 128 + N for a child that signal N ended.
+        if number in {found.number, (found.code or 0) - 128}:
+            return _limit_reached(reason, execution, error)
     if told is not None and told["reason"] != "ToolError":
         limit = _limit(told["reason"], execution)
         return Verdict(told["reason"], told["message"], error, limit)
     if not found.failed:
         return Verdict("Completed", "")
+    if found.kernel_killed:
+        return _limit_reached("OutOfMemory", execution, error, enforced_by="cgroup")
     # The tool failed, and says nothing of why: what the sandbox saw decides.
     return _evident(found, execution, error)
 
@@ -149,9 +154,13 @@ def _error(told: "dict[str, Any]") -> "dict[str, Any]":
     return {"type": told.get("errorType", "ToolFailure"), "message": told["message"], **named}
 
 
-def _limit_reached(reason: str, execution: "Execution", error: "dict[str, Any] | None") -> Verdict:
+def _limit_reached(
+    reason: str, execution: "Execution", error: "dict[str, Any] | None", enforced_by: "str | None" = None
+) -> Verdict:
     limit = _limit(reason, execution)
     assert limit is not None
+    if enforced_by is not None:
+        limit["enforcedBy"] = enforced_by
     message = f"the {limit['name']} limit of {_amount(limit['value'], limit['unit'])} was reached"
     return Verdict(reason, message, error, limit)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from corral.api.errors import Finding, Location
 from corral.api.reasons import Reason
 from corral.api.references import Reference, ReferenceProblem, find_references, resolve, walk_path
+from corral.api.status import ExecutionStatus
 from corral.api.steps import OnFailure, Step, Strategy
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ class StepOutcome:
     def succeeded(self) -> bool:
         """The step completed."""
         return self.reason is Reason.COMPLETED
+
+    @classmethod
+    def of(cls, status: ExecutionStatus) -> "StepOutcome":
+        """Take what other steps may know from the status of an execution that has ended."""
+        assert status.reason is not None
+        output = status.output
+        return cls(
+            status.reason, status.result, output.stdout if output else "", output.stderr if output else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)

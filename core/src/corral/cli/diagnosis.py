@@ -15,15 +15,33 @@ _MARKS = {State.OK: ("✓", "green"), State.WEAKER: ("!", "yellow"), State.MISSI
 _STATE_WIDTH = len(State.MISSING)
 
 
-def show_report(report: Report, terminal: Terminal, style: Format, *, brief: bool) -> Exit:
-    """Write the report; return the exit status."""
+def show_report(
+    report: Report,
+    terminal: Terminal,
+    style: Format,
+    *,
+    brief: bool,
+    docker: tuple[bool, str] | None = None,
+) -> Exit:
+    """Write the report; return the exit status.
+
+    Args:
+        report: on one backend.
+        terminal: where to.
+        style: how.
+        brief: one or two lines.
+        docker: whether the Docker backend could be used as well, and what is there or missing.
+    """
     if style is not Format.TABLE:
-        terminal.out.write(document(_wire(report), style))
+        wire = _wire(report)
+        if docker is not None:
+            wire["docker"] = {"usable": docker[0], "found": docker[1]}
+        terminal.out.write(document(wire, style))
     elif brief:
         for line in _brief(report):
             terminal.out.line(visible(line))
     else:
-        _show(report, terminal.out)
+        _show(report, terminal.out, docker)
     return Exit.SUCCEEDED if report.usable else Exit.NO_ISOLATION
 
 
@@ -40,11 +58,16 @@ def _brief(report: Report) -> Iterator[str]:
         yield f"weaker than it could be: {names} (corral doctor tells more)"
 
 
-def _show(report: Report, out: Stream) -> None:
+def _show(report: Report, out: Stream, docker: tuple[bool, str] | None) -> None:
     width = max(len(check.name) for check in report.checks)
     for check in report.checks:
         _show_check(check, out, width)
     out.line()
+    if docker is not None:
+        usable, found = docker
+        state = "can be used" if usable else "cannot be used"
+        out.line(out.wrap(visible(f"The Docker backend {state}: {found}"), 0))
+        out.line()
     if not report.usable:
         out.line(
             out.paint("Tasks cannot run on this machine, and none will run without a sandbox.", "red", "bold")

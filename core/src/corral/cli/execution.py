@@ -14,6 +14,7 @@ from corral.api import AgentTask, Frame
 from corral.catalogue import Catalogue
 from corral.cli.exits import Exit
 from corral.client.asynchronous import AsyncClient
+from corral.client.backends import BackendName
 
 #: Started ahead for many tasks; each waits with a few megabytes.
 _MOST_WAITING = 4
@@ -64,7 +65,13 @@ class Outcome:
     interruption: Interruption = field(default_factory=Interruption)
 
 
-def run_tasks(tasks: Sequence[AgentTask], catalogue: Catalogue, observer: Observer, parallel: int) -> Outcome:
+def run_tasks(
+    tasks: Sequence[AgentTask],
+    catalogue: Catalogue,
+    observer: Observer,
+    parallel: int,
+    backend: BackendName | None = None,
+) -> Outcome:
     """Run tasks to their ends.
 
     The first SIGINT, SIGTERM or SIGHUP cancels them: they come back with what they printed and reason
@@ -74,17 +81,21 @@ def run_tasks(tasks: Sequence[AgentTask], catalogue: Catalogue, observer: Observ
         IsolationUnavailableError: this machine cannot isolate, so nothing ran.
         ReaderGoneError: nobody reads the output any more; the tasks were ended.
     """
-    return asyncio.run(_run(tasks, catalogue, observer, min(parallel, len(tasks))))
+    return asyncio.run(_run(tasks, catalogue, observer, min(parallel, len(tasks)), backend))
 
 
 async def _run(
-    tasks: Sequence[AgentTask], catalogue: Catalogue, observer: Observer, parallel: int
+    tasks: Sequence[AgentTask],
+    catalogue: Catalogue,
+    observer: Observer,
+    parallel: int,
+    backend: BackendName | None,
 ) -> Outcome:
     cancel = asyncio.Event()
     found: dict[int, AgentTask] = {}
     waiting = 0 if len(tasks) == 1 else min(parallel, _MOST_WAITING)
     with _interruptible(cancel, observer) as interruption:
-        async with AsyncClient(catalogue=catalogue, waiting=waiting) as client:
+        async with AsyncClient(catalogue=catalogue, waiting=waiting, backend=backend) as client:
             remaining = iter(enumerate(tasks))
 
             async def work() -> None:
@@ -127,7 +138,7 @@ def _interruptible(cancel: asyncio.Event, observer: Observer) -> Iterator[Interr
             loop.call_soon_threadsafe(observer.interrupted)
             return
         observer.abandon()
-        # The sandboxes die with this process (bubblewrap's --die-with-parent).
+        # The sandboxes die with this process: bubblewrap's --die-with-parent, the end of a container's standard input.
         os._exit(Exit.after_signal(number))
 
     # Not the loop's own handlers: they wait for the loop, which a reader that does not read may hold up.

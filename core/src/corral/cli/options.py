@@ -1,6 +1,6 @@
 """The options that several commands have."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -15,5 +15,13 @@ ToolDirectories: TypeAlias = Annotated[
         "--tools",
         metavar="DIR",
         help="A directory or file of Tool manifests to add to the built-in tools. Repeatable.",
+    ),
+]
+Backend: TypeAlias = Annotated[
+    Literal["embedded", "docker"] | None,  # as ``corral.client.backends``, which costs every start an import
+    typer.Option(
+        "--backend",
+        envvar="CORRAL_BACKEND",
+        help="Where sandboxes come from; without it the embedded backend, never one in place of another.",
     ),
 ]

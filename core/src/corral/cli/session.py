@@ -24,6 +24,7 @@ from corral.cli.summary import (
 )
 from corral.cli.terminal import Terminal
 from corral.cli.visible import visible
+from corral.client.backends import BackendName
 
 
 @dataclass
@@ -63,7 +64,13 @@ class _Returned:
 
 
 def run_request(
-    request: Request, terminal: Terminal, *, style: Format, parallel: int, output_dir: str | None
+    request: Request,
+    terminal: Terminal,
+    *,
+    style: Format,
+    parallel: int,
+    output_dir: str | None,
+    backend: BackendName | None = None,
 ) -> int:
     """Run what was asked for and show it.
 
@@ -79,7 +86,7 @@ def run_request(
     returned = _Returned(None if output_dir is None else Path(output_dir), request.tasks)
     observer = _observer(request, terminal, returned, style)
     try:
-        outcome = run_tasks(request.tasks, request.catalogue, observer, parallel)
+        outcome = run_tasks(request.tasks, request.catalogue, observer, parallel, backend)
     finally:
         if isinstance(observer, Bar):
             observer.close()

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 from corral.api import AgentTask, Limits
 from corral.catalogue import Catalogue
+from corral.client.backends import BackendName, make_backend
 from corral.client.executor import Executor, OnFile, OnFrame
 from corral.client.secrets import DirectorySecrets, SecretSource
 from corral.client.tasks import Files, build_task
 from corral.policy import LAPTOP_POLICY, Policy
-from corral.sandbox.embedded import EmbeddedBackend
 from corral.sandbox.port import SandboxBackend
 
 
@@ -32,7 +32,7 @@ class AsyncClient:
         policy: Policy | None = None,
         secrets: SecretSource | None = None,
         waiting: int = 2,
-        backend: SandboxBackend | None = None,
+        backend: SandboxBackend | BackendName | None = None,
     ) -> None:
         """Prepare; nothing starts yet.
 
@@ -41,13 +41,17 @@ class AsyncClient:
             policy: what is allowed; by default everything but the network and the system.
             secrets: where the values of ``secretRefs`` come from.
             waiting: sandboxes kept started ahead of need, which makes the next task immediate; 0 for one task.
-            backend: where sandboxes come from, in place of the embedded one with ``waiting``.
+            backend: where sandboxes come from: ``embedded``, ``docker``, or one that is made already. None for what
+                ``CORRAL_BACKEND`` says, or else ``embedded``. One that cannot be used is never replaced by another.
 
         Raises:
             IsolationUnavailableError: a part is not installed.
+            ValueError: there is no backend of the name.
         """
         self.catalogue = catalogue if catalogue is not None else Catalogue.builtin()
-        self._backend = backend if backend is not None else EmbeddedBackend(waiting=waiting)
+        self._backend = (
+            make_backend(backend, waiting=waiting) if backend is None or isinstance(backend, str) else backend
+        )
         self._executor = Executor(
             self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets()
         )

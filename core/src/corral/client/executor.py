@@ -30,9 +30,14 @@ from corral.api import (
 from corral.catalogue import Catalogue
 from corral.client.secrets import SecretMissingError, SecretSource
 from corral.policy import Policy
-from corral.sandbox.errors import IsolationUnavailableError, SandboxError
+from corral.sandbox.errors import (
+    ImageUnavailableError,
+    IsolationUnavailableError,
+    SandboxError,
+    UnsupportedError,
+)
 from corral.sandbox.execution import Record, execute
-from corral.sandbox.plan import Call, Planned, Refusal, plan
+from corral.sandbox.plan import DOCKER, EMBEDDED, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner, Sandbox, SandboxBackend
 
 #: Called with the execution's name and each of its frames, as they come.
@@ -158,7 +163,14 @@ class Executor:
             problem = ExecutionError(type="SecretMissing", message=str(error), field="spec.secretRefs")
             return record.refused(Reason.INVALID_SPEC, str(error), problem)
         owner = Owner(f"{run.uid}/{call.name}", attempt)
-        planned = plan(call, owner, catalogue=self._catalogue, policy=self._policy, secrets=secrets)
+        planned = plan(
+            call,
+            owner,
+            catalogue=self._catalogue,
+            policy=self._policy,
+            secrets=secrets,
+            abilities=DOCKER if self._backend.name == "docker" else EMBEDDED,
+        )
         if isinstance(planned, Refusal):
             return record.refused(planned.reason, planned.message, planned.error)
         return await self._in_sandbox(run, call, planned, record)
@@ -168,6 +180,11 @@ class Executor:
             sandbox = await self._backend.acquire(planned.needs)
         except IsolationUnavailableError:
             raise
+        except ImageUnavailableError as error:
+            return record.refused(Reason.IMAGE_PULL_FAILED, str(error))
+        except UnsupportedError as error:
+            problem = ExecutionError(type="Unsupported", message=str(error), field=error.field)
+            return record.refused(Reason.UNSUPPORTED, str(error), problem)
         except SandboxError as error:
             return record.refused(Reason.SANDBOX_FAILED, str(error))
         run.sandboxes.add(sandbox)
@@ -218,7 +235,7 @@ class Executor:
                     running[name] = asyncio.get_running_loop().create_task(work)
                 await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
                 for name in [name for name, task in running.items() if task.done()]:
-                    finished[name] = _outcome(running.pop(name).result())
+                    finished[name] = StepOutcome.of(running.pop(name).result())
         finally:
             for task in running.values():
                 task.cancel()
@@ -296,14 +313,6 @@ async def _cancel_all(run: _Run) -> None:
     for sandbox in list(run.sandboxes):
         with contextlib.suppress(SandboxError):
             await sandbox.cancel()
-
-
-def _outcome(status: ExecutionStatus) -> StepOutcome:
-    assert status.reason is not None  # an execution that came back has ended
-    output = status.output
-    return StepOutcome(
-        status.reason, status.result, output.stdout if output else "", output.stderr if output else ""
-    )
 
 
 def _condition(kind: str, is_true: bool, reason: str, message: str | None, now: str) -> Condition:  # noqa: FBT001

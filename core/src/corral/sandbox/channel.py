@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from corral.api import Frame, parse_frame
 from corral.sandbox.errors import RequestRefusedError, SandboxLostError
@@ -18,6 +18,9 @@ _PUT_BYTES = 512 * 1024
 
 class RunnerChannel(asyncio.Protocol):
     """Keeps every frame, so that any number of readers may follow from any number."""
+
+    #: False where there is one reader, who reads each frame once: megabytes of output then do not pile up.
+    keeps_frames = True
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -35,9 +38,9 @@ class RunnerChannel(asyncio.Protocol):
     # --- asyncio.Protocol ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b'{"op":"follow"}\n')
+        # Not an instance of it with every event loop: uvloop's are of a class of their own.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(b'{"op":"follow"}\n')
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -140,20 +143,31 @@ class RunnerChannel(asyncio.Protocol):
         async for _frame in self.frames():
             return
 
+    async def ended(self) -> None:
+        """Wait until nothing will come any more; ``lost`` then says why."""
+        while self._lost is None:
+            await self._news()
+
     async def frames(self, first: int = 0) -> AsyncIterator[Frame]:
         """Yield parsed frames; see ``Sandbox.frames``."""
         position = first
         while True:
             while position < len(self._frames):
-                yield parse_frame(self._frames[position])
+                frame = self._frames[position]
+                if not self.keeps_frames:
+                    self._frames[position] = {}
                 position += 1
+                yield parse_frame(frame)
             if self._refusal is not None:
                 raise self._refusal
             if self._lost is not None:
                 raise SandboxLostError(self._lost)
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self._news()
+
+    async def _news(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _end(self, why: str) -> None:
         if self._lost is None:

@@ -23,6 +23,22 @@ class SandboxStartError(SandboxError):
     """A sandbox did not start. No tool ran in it; another attempt may succeed."""
 
 
+class ImageUnavailableError(SandboxStartError):
+    """The image that a sandbox should be made of is not there, or could not be fetched. Nothing ran."""
+
+
+class UnsupportedError(SandboxError):
+    """The sandbox cannot give what a request asks for. Nothing ran.
+
+    Attributes:
+        field: what cannot be given, as the manifest calls it.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class SandboxLostError(SandboxError):
     """The connection to a sandbox ended before its result. The tool may have run; its output so far is kept."""
 

@@ -55,15 +55,16 @@ class Record:
     weakened: tuple[str, ...] = ()
     stdout: list[str] = field(default_factory=list)
     stderr: list[str] = field(default_factory=list)
+    #: Of each stream, characters that are kept; None: all. What comes after is dropped, and said to be cut.
+    keep: int | None = None
+    kept: dict[str, int] = field(default_factory=dict)
     files: dict[str, bytearray] = field(default_factory=dict)
 
     def take(self, frame: Frame) -> ExecutionResult | None:
         """Take one frame in; the result is returned when it is the last."""
         match frame:
-            case Output(stream="stdout"):
-                self.stdout.append(frame.text)
             case Output():
-                self.stderr.append(frame.text)
+                self._keep(frame)
             case FileChunk():
                 self.files.setdefault(frame.path, bytearray()).extend(frame.data)
             case Ready():
@@ -74,6 +75,18 @@ class Record:
                 if self.started is None:
                     self.started = _now()
         return None
+
+    def _keep(self, frame: Output) -> None:
+        kept, text = self.kept.get(frame.stream, 0), frame.text
+        self.kept[frame.stream] = kept + len(text)
+        if self.keep is not None:
+            text = text[: max(0, self.keep - kept)]
+        (self.stdout if frame.stream == "stdout" else self.stderr).append(text)
+
+    @property
+    def cut(self) -> bool:
+        """More was printed than is kept."""
+        return self.keep is not None and any(length > self.keep for length in self.kept.values())
 
     def status(self, result: ExecutionResult) -> ExecutionStatus:
         """Say how it ended."""
@@ -93,7 +106,9 @@ class Record:
             exit_code=result.exit_code,
             signal=result.signal,
             output=ExecutionOutput.model_construct(
-                stdout="".join(self.stdout), stderr="".join(self.stderr), truncated=result.truncated
+                stdout="".join(self.stdout),
+                stderr="".join(self.stderr),
+                truncated=result.truncated or self.cut,
             ),
             result=result.result,
             error=result.error,
@@ -147,7 +162,7 @@ async def execute(
         )
         return record.refused(Reason.DEADLINE_EXCEEDED, message)
     except RequestRefusedError as error:
-        return record.status(_refused(error, request))
+        return record.status(refusal_result(error, request))
     except (SandboxError, FrameError) as error:
         return record.refused(
             Reason.SANDBOX_FAILED, str(error), ExecutionError(type=type(error).__name__, message=str(error))
@@ -164,11 +179,11 @@ async def _follow(
             on_frame(frame)
         result = record.take(frame)
         if result is not None:
-            return record.status(_with_text_result(request, record, result))
+            return record.status(with_text_result(request, record, result))
     raise SandboxLostError("the sandbox ended without a result")
 
 
-def _refused(error: RequestRefusedError, request: ExecutionRequest) -> ExecutionResult:
+def refusal_result(error: RequestRefusedError, request: ExecutionRequest) -> ExecutionResult:
     """Say what a refusal of the runner means for the execution: nothing of it ran."""
     reasons = {
         "DiskLimit": Reason.DISK_LIMIT,
@@ -188,7 +203,7 @@ def _refused(error: RequestRefusedError, request: ExecutionRequest) -> Execution
     )
 
 
-def _with_text_result(request: ExecutionRequest, record: Record, result: ExecutionResult) -> ExecutionResult:
+def with_text_result(request: ExecutionRequest, record: Record, result: ExecutionResult) -> ExecutionResult:
     """A command whose result is text has its standard output as its result; the runner need not send it twice."""
     if not result.succeeded or request.run.get("resultFormat") != "text":
         return result

@@ -68,6 +68,8 @@ class Abilities:
 
 #: What the embedded backend can give.
 EMBEDDED = Abilities(host_workspace=True)
+#: What the Docker backend can give; whether the daemon is near enough for a workspace, it finds out itself.
+DOCKER = Abilities(host_workspace=True, images=True)
 
 
 def plan(
@@ -108,7 +110,8 @@ def plan(
         run = _run(tool, arguments)
     except ReferenceProblem as problem:
         return _refusal(Reason.INVALID_ARGUMENTS, problem.message)
-    spec = call.spec
+    spec, command = call.spec, tool.spec.run.command
+    image = None if command is None else command.image
     workspace = spec.workspace.host_path if spec.workspace is not None else None
     return Planned(
         ExecutionRequest(
@@ -126,6 +129,8 @@ def plan(
             disk_bytes=decision.limits.disk_bytes,
             workspace=None if workspace is None else Path(workspace).resolve(),
             workspace_read_only=spec.workspace is not None and spec.workspace.read_only,
+            image=image,
+            plain=image is not None and command is not None and not command.has_runner,
         ),
     )
 

@@ -28,6 +28,8 @@ class ExecutionRequest:
     limits: ResolvedLimits
     arguments: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    #: Variables whose values the sandbox was given when it was made, as ``CORRAL_SECRET_NAME``.
+    secret_env: tuple[str, ...] = ()
     network: Literal["none", "open"] = "none"
     permissions: tuple[str, ...] = ("read",)
     allowed_paths: tuple[str, ...] = (".",)
@@ -37,6 +39,7 @@ class ExecutionRequest:
 
     def to_runner(self) -> dict[str, Any]:
         """Return the ``start`` request."""
+        secrets = {"secretEnv": self.secret_env} if self.secret_env else {}
         return {
             "op": "start",
             "owner": {"uid": self.owner.uid, "attempt": self.owner.attempt},
@@ -51,6 +54,7 @@ class ExecutionRequest:
                 "allowedPaths": self.allowed_paths,
                 "outputs": self.outputs,
                 "outputsLimitBytes": self.outputs_limit_bytes,
+                **secrets,
             },
         }
 
@@ -64,6 +68,10 @@ class SandboxNeeds:
     #: A directory of this machine that becomes the workspace, None for an empty one that ends with the sandbox.
     workspace: Path | None = None
     workspace_read_only: bool = False
+    #: The container image it is made of, None for the backend's own.
+    image: str | None = None
+    #: That image holds no runner: the one command of the request is the sandbox's own process.
+    plain: bool = False
 
 
 class Sandbox(Protocol):

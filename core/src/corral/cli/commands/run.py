@@ -7,7 +7,7 @@ import typer
 
 from corral.cli.completion import complete_words
 from corral.cli.formats import Format
-from corral.cli.options import Output, ToolDirectories
+from corral.cli.options import Backend, Output, ToolDirectories
 
 #: More at once than cores does not end sooner; fewer on a large machine leaves memory to others.
 _PARALLEL = min(4, os.cpu_count() or 1)
@@ -70,6 +70,7 @@ def run(
         ),
     ] = None,
     tools: ToolDirectories = None,
+    backend: Backend = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Run a tool, or the tasks of manifests, each call alone in a single-use sandbox.
@@ -102,4 +103,13 @@ def run(
     )
     request = read_request(options, shows_files=output is not Format.TABLE)
     terminal = Terminal()
-    raise typer.Exit(run_request(request, terminal, style=output, parallel=parallel, output_dir=output_dir))
+    raise typer.Exit(
+        run_request(
+            request,
+            terminal,
+            style=output,
+            parallel=parallel,
+            output_dir=output_dir,
+            backend=backend,
+        )
+    )

@@ -1,0 +1,96 @@
+"""Start the operator: settings from the environment, the cluster from the pod's account or a kubeconfig."""
+
+import asyncio
+import gc
+import logging
+import sys
+from contextlib import suppress
+
+import kopf
+import uvloop
+from kubernetes.aio.config import ConfigException
+from pydantic import ValidationError
+
+from corral_operator.cluster.kubernetes_api import KubernetesCluster
+from corral_operator.cluster.port import ClusterError
+from corral_operator.control.operator import Operator
+from corral_operator.handlers import registry_for, watch_settings
+from corral_operator.logs import set_up_logging
+from corral_operator.policy_file import PolicyError, read_policy
+from corral_operator.runner_key import runner_key
+from corral_operator.serving import serving
+from corral_operator.settings import Settings
+
+log = logging.getLogger("corral_operator")
+
+#: Exit status for a setting that is wrong: sysexits.h EX_CONFIG. Starting again will not help.
+_EX_CONFIG = 78
+
+
+async def operate(settings: Settings) -> None:
+    """Run until a signal ends it.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or does not allow what is needed.
+    """
+    policy = read_policy(settings.policy_file)
+    cluster = await KubernetesCluster.connect()
+    operator: Operator | None = None
+    try:
+        key = await runner_key(cluster, settings.operator_namespace)
+        operator = started = Operator(cluster, settings, policy, key)
+
+        def operator_is_ready() -> bool:
+            return started.ready
+
+        async with serving(settings, operator_is_ready):
+            work = asyncio.get_running_loop().create_task(operator.run(), name="operator")
+            everywhere = "*" in settings.namespaces
+            watching = asyncio.get_running_loop().create_task(
+                kopf.operator(
+                    registry=registry_for(operator),
+                    settings=watch_settings(),
+                    standalone=True,
+                    clusterwide=everywhere,
+                    namespaces=() if everywhere else settings.namespaces,
+                ),
+                name="kopf",
+            )
+            # kopf ends by itself when a signal comes, or when a watch cannot go on.
+            await asyncio.wait({work, watching}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, watching):
+                task.cancel()
+            for task in (work, watching):
+                with suppress(asyncio.CancelledError):
+                    await task
+    finally:
+        if operator is not None:
+            await operator.close()
+        await cluster.close()
+
+
+def main() -> None:
+    """Start the operator; the entry point of the image."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            name = "CORRAL_" + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"corral-operator: {name}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - before logging
+        sys.exit(_EX_CONFIG)
+    set_up_logging(settings.log_format)
+    # What was imported lives for ever: the collector need not look at it again and again.
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(operate(settings))
+    except (PolicyError, ConfigException, ValueError) as error:
+        log.error("%s", error)  # noqa: TRY400 - a sentence for people, not a traceback
+        sys.exit(_EX_CONFIG)
+    except ClusterError as error:
+        log.error("the cluster: %s", error)  # noqa: TRY400
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Objects that the operator writes into a cluster, built from values. Pure."""

@@ -1,0 +1,1 @@
+"""The cluster's API: a narrow port, and its adapter."""

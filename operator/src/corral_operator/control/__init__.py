@@ -1,0 +1,1 @@
+"""What keeps the cluster and the decisions together: what is known, who looks when, and who acts."""

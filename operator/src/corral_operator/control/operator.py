@@ -1,0 +1,294 @@
+"""The operator as a whole: what is heard goes into the store, and whoever it is about is looked at."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from corral.api import SandboxPool, Tool
+from corral.policy import Policy
+from corral_operator.clock import Clock
+from corral_operator.cluster.port import (
+    AGENT_TASKS,
+    PODS,
+    POOLS,
+    TOOLS,
+    Cluster,
+    ClusterError,
+    Resource,
+)
+from corral_operator.control.events import Events
+from corral_operator.control.links import Links
+from corral_operator.control.namespaces import Namespaces
+from corral_operator.control.podmaker import PodMaker
+from corral_operator.control.pools import Pools
+from corral_operator.control.runs import Runs
+from corral_operator.control.store import Shelf, Store
+from corral_operator.control.tasks import Tasks
+from corral_operator.control.workers import Background
+from corral_operator.decisions.task_view import TaskView, task_of
+from corral_operator.lease import Leadership
+from corral_operator.metrics import QUEUE_OLDEST, RECONCILE_ERRORS, TASKS_ACTIVE
+from corral_operator.names import CONTAINER, SANDBOX_LABEL
+from corral_operator.settings import Settings
+from corral_operator.views import Json, ObjectKey, PodView, pod_view
+
+log = logging.getLogger(__name__)
+
+_MEASURE_SECONDS = 5.0
+
+
+class Operator:
+    """Everything that runs in an operator's process, apart from kopf."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, policy: Policy, key: bytes) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._clock = Clock()
+        self.store = Store(
+            tasks=Shelf(task_of),
+            pods=Shelf(lambda body: pod_view(body, CONTAINER)),
+            pools=Shelf(SandboxPool.model_validate),
+            tools=Shelf(_tool),
+        )
+        self._background = Background()
+        maker = PodMaker(settings, key)
+        namespaces = Namespaces(cluster, settings)
+        self._links = Links(maker, self._runner_changed)
+        self._runs = Runs(self._links, self._clock, settings, self._kick_task)
+        self.pools = Pools(
+            store=self.store,
+            cluster=cluster,
+            links=self._links,
+            maker=maker,
+            namespaces=namespaces,
+            background=self._background,
+            clock=self._clock,
+            settings=settings,
+            kick_task=self._kick_task,
+        )
+        self.tasks = Tasks(
+            store=self.store,
+            cluster=cluster,
+            pools=self.pools,
+            runs=self._runs,
+            maker=maker,
+            namespaces=namespaces,
+            events=Events(cluster, self._background, self._clock, settings),
+            background=self._background,
+            clock=self._clock,
+            settings=settings,
+            policy=policy,
+        )
+        self._leadership = Leadership(cluster, settings, self._clock, self._leadership_changed)
+        self._changed = asyncio.Event()
+        #: Everything has been looked at once, so that what is not in the store does not exist.
+        self._acting = False
+
+    # --- what kopf hears ---
+
+    def heard(self, kind: str | None, resource: Resource, body: Json) -> None:
+        """Take in one event of a watch; kind None: the object was listed."""
+        if not self._serves(body["metadata"].get("namespace", "")):
+            return
+        try:
+            if kind == "DELETED":
+                self._deleted(resource, body)
+            else:
+                self._seen(resource, body)
+        except (ValidationError, KeyError, TypeError, ValueError) as error:
+            RECONCILE_ERRORS.labels("Unreadable").inc()
+            metadata = body["metadata"]
+            log.warning("%s %s cannot be read: %s", resource.plural, metadata.get("name"), error)
+
+    def _seen(self, resource: Resource, body: Json) -> None:
+        uid = body["metadata"]["uid"]
+        if resource is AGENT_TASKS:
+            task = self.store.tasks.put(body)
+            if task is not None and self._acting:
+                if isinstance(task, TaskView):
+                    self.pools.adopt(task)
+                self.tasks.kick(uid)
+        elif resource is PODS:
+            pod = self.store.pods.put(body)
+            if pod is not None and self._acting:
+                self._pod_changed(pod)
+        elif resource is POOLS:
+            if self.store.pools.put(body) is not None and self._acting:
+                self.pools.kick(uid)
+        elif self.store.tools.put(body) is not None:
+            self._tools_changed(body["metadata"]["namespace"])
+
+    def _deleted(self, resource: Resource, body: Json) -> None:
+        if resource is AGENT_TASKS:
+            task = self.store.tasks.remove(body)
+            if task is not None and self._acting:
+                self.tasks.gone(task)
+        elif resource is PODS:
+            with suppress(KeyError):
+                self.store.pods.put(body)  # its last words: why it went
+            pod = self.store.pods.remove(body)
+            if pod is not None:
+                self._pod_gone(pod)
+        elif resource is POOLS:
+            pool = self.store.pools.remove(body)
+            if pool is not None and self._acting:
+                self.pools.gone(pool)
+        else:
+            self.store.tools.remove(body)
+            self._tools_changed(body["metadata"]["namespace"])
+
+    def _pod_changed(self, pod: PodView) -> None:
+        self._links.see(pod)
+        self.pools.pod_changed(pod)
+        self._kick_owner(pod)
+
+    def _pod_gone(self, pod: PodView) -> None:
+        self.store.pod_is_gone(pod)
+        self._links.gone(pod.key)
+        if self._acting:
+            self.pools.pod_gone(pod)
+            self._kick_owner(pod)
+
+    def _runner_changed(self, pod: ObjectKey) -> None:
+        if self._acting:
+            self.pools.runner_changed(pod)
+
+    def _kick_owner(self, pod: PodView) -> None:
+        """Look at the task that a pod is for: its owner, or who has claimed it."""
+        claimer = self.pools.claimer(pod.key.uid)
+        if claimer is not None:
+            self.tasks.kick(claimer)
+        elif pod.owner_uid is not None and self.store.tasks.get(pod.owner_uid) is not None:
+            self.tasks.kick(pod.owner_uid)
+
+    def _kick_task(self, uid: str) -> None:
+        if self._acting:
+            self.tasks.kick(uid)
+
+    def _tools_changed(self, namespace: str) -> None:
+        self.store.tools_changed(namespace)
+        # Only those that wait can be helped, or harmed, by another tool.
+        for task in self.store.tasks:
+            if self._acting and isinstance(task, TaskView) and task.key.namespace == namespace:
+                self.tasks.kick(task.key.uid)
+
+    def _serves(self, namespace: str) -> bool:
+        served = self._settings.namespaces
+        return "*" in served or namespace in served
+
+    # --- life ---
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._leadership.run(), name="lease")
+            group.create_task(self._sweep_for_ever(), name="sweep")
+            group.create_task(self._measure_for_ever(), name="measure")
+
+    async def close(self) -> None:
+        """Let go of everything. What runs in the sandboxes goes on, and another operator finds it."""
+        await self._stop_acting()
+        await self._background.close()
+
+    @property
+    def active(self) -> bool:
+        """Whether this operator acts."""
+        return self._acting
+
+    @property
+    def ready(self) -> bool:
+        """Whether it acts, or stands by and could."""
+        return self._acting or not self._leadership.active
+
+    def _leadership_changed(self, active: bool) -> None:  # noqa: FBT001 - a callback's one value
+        if not active:
+            # At once, and not when the sweep comes round: another one may act from now on.
+            self._acting = False
+        self._changed.set()
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            if self._leadership.active:
+                try:
+                    await self._sweep()
+                    if not self._acting:
+                        self._begin_acting()
+                except ClusterError as error:
+                    RECONCILE_ERRORS.labels("Sweep").inc()
+                    log.warning("not everything could be looked at: %s", error)
+                pause = self._settings.sweep_seconds if self._acting else 0.5
+            else:
+                await self._stop_acting()
+                pause = self._settings.sweep_seconds
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    async def _sweep(self) -> None:
+        """List everything. Watches may have dropped or delayed events, or stand still and say nothing."""
+        await self._list(TOOLS, self.store.tools)
+        await self._list(POOLS, self.store.pools)
+        await self._list(PODS, self.store.pods, f"{SANDBOX_LABEL}=true")
+        await self._list(AGENT_TASKS, self.store.tasks)
+
+    async def _list(self, resource: Resource, shelf: Shelf[Any], selector: str = "") -> None:
+        for namespace in self._settings.namespaces:
+            uids: set[str] = set()
+            version: int | None = None
+            where = None if namespace == "*" else namespace
+            async for items, listed_at in self._cluster.pages(resource, where, label_selector=selector):
+                version = listed_at if version is None else version
+                for body in items:
+                    uids.add(body["metadata"]["uid"])
+                    self.heard(None, resource, body)
+                await asyncio.sleep(0)  # a page of tasks takes milliseconds to read
+            gone = shelf.missing(uids, version or 0, where)
+            for uid, name in gone:
+                self._deleted(resource, {"metadata": {"namespace": name[0], "name": name[1], "uid": uid}})
+
+    def _begin_acting(self) -> None:
+        self._acting = True
+        store = self.store
+        log.info("acting: %d tasks, %d pods, %d pools", len(store.tasks), len(store.pods), len(store.pools))
+        for task in self.store.tasks:
+            if isinstance(task, TaskView):
+                self.pools.adopt(task)
+        for pod in self.store.pods:
+            self._links.see(pod)
+        for task in self.store.tasks:
+            self.tasks.kick(task.key.uid)
+        for pool in self.store.pools:
+            self.pools.kick(pool.metadata.uid or "")
+
+    async def _stop_acting(self) -> None:
+        """Let go, so that nothing is done on what was known before another operator acted."""
+        self._acting = False
+        await self.tasks.close()
+        await self.pools.close()
+        await self._runs.close()
+        await self._links.close()
+
+    async def _measure_for_ever(self) -> None:
+        while True:
+            phases = {"Pending": 0, "Running": 0}
+            for task in self.store.tasks:
+                if isinstance(task, TaskView):
+                    phases["Running" if task.status.start_time else "Pending"] += 1
+            for phase, count in phases.items():
+                TASKS_ACTIVE.labels(phase).set(count)
+            oldest = self.pools.queues.oldest()
+            QUEUE_OLDEST.set(0 if oldest is None else (self._clock.now() - oldest).total_seconds())
+            await asyncio.sleep(_MEASURE_SECONDS)
+
+
+def _tool(body: Json) -> Tool | None:
+    """Parse a tool. One that is wrong is as good as none: the API server refuses those, or should have."""
+    try:
+        return Tool.model_validate(body)
+    except ValidationError as error:
+        log.warning("tool %s is ignored: %s", body["metadata"].get("name"), error)
+        return None

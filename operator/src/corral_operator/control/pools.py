@@ -1,0 +1,336 @@
+"""Keeps pools filled, and knows which of their sandboxes may be given to whom."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from corral.api import SandboxPool
+from corral_operator.builders.template import template_hash
+from corral_operator.clock import Clock
+from corral_operator.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, Refused, Unavailable
+from corral_operator.control.links import Links
+from corral_operator.control.namespaces import Namespaces
+from corral_operator.control.podmaker import PodMaker
+from corral_operator.control.queues import Queues
+from corral_operator.control.store import Store
+from corral_operator.control.workers import Background, Workers
+from corral_operator.decisions.api_refusal import Later, api_refusal
+from corral_operator.decisions.match import PoolSupply
+from corral_operator.decisions.pool import PoolPlan, PoolState, decide_pool, is_usable
+from corral_operator.decisions.refill import PoolMemory
+from corral_operator.decisions.task_view import TaskView
+from corral_operator.decisions.template import pool_size
+from corral_operator.metrics import POOL_REFILLS, POOL_SANDBOXES
+from corral_operator.names import POOL_LABEL
+from corral_operator.settings import Settings
+from corral_operator.views import ObjectKey, PodView
+
+log = logging.getLogger(__name__)
+
+#: A pool's numbers change with every task; people and autoscalers look at them less often.
+_STATUS_EVERY = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    pod: ObjectKey
+    task: str
+    execution: str
+    caller: str
+
+
+class Pools:
+    """Every pool, and the claims on its sandboxes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cluster: Cluster,
+        links: Links,
+        maker: PodMaker,
+        namespaces: Namespaces,
+        background: Background,
+        clock: Clock,
+        settings: Settings,
+        kick_task: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._links = links
+        self._maker = maker
+        self._namespaces = namespaces
+        self._background = background
+        self._clock = clock
+        self._settings = settings
+        self._claims: dict[str, _Claim] = {}
+        #: Pods that nobody may have any more.
+        self._spent: set[str] = set()
+        self._memories: dict[str, PoolMemory] = {}
+        self._written: dict[str, datetime] = {}
+        self._templates: dict[tuple[str, int], str] = {}
+        self.queues = Queues(kick_task)
+        self._workers: Workers[str] = Workers(self._look, "pool")
+
+    # --- what tasks ask ---
+
+    def supply(self, task: TaskView) -> tuple[PoolSupply, ...]:
+        """Return the namespace's pools, each with the sandboxes that this task may have now.
+
+        Where others wait longer or matter more, those that are first in line keep as many sandboxes.
+        """
+        found = []
+        for pool in self._of(task.key.namespace):
+            ready = self._ready(pool)
+            ahead = self.queues.ahead_of(task, pool.metadata.name or "")
+            spec = pool.spec
+            found.append(
+                PoolSupply(
+                    key=_key(pool),
+                    size=pool_size(spec),
+                    image=spec.image,
+                    runtime_class=spec.runtime_class_name,
+                    network=spec.network,
+                    when_empty=spec.when_empty,
+                    when_larger=spec.when_larger,
+                    ready=tuple(ready[: max(0, len(ready) - ahead)]),
+                )
+            )
+        return tuple(found)
+
+    def positions(self, task: TaskView) -> dict[str, int]:
+        """Return the positions of a task's executions in the queues, from 1."""
+        return self.queues.positions(task.key.uid)
+
+    def wait(self, uid: str, task: TaskView, waiting: Iterable[tuple[str, str]]) -> None:
+        """Say which executions of a task wait, and for which pool; those that waited before no longer do."""
+        self.queues.replace(uid, task, list(waiting), self._clock.now())
+
+    def claim(self, pod: ObjectKey, task: TaskView, execution: str) -> None:
+        """Take a sandbox off the supply."""
+        self._claims[pod.uid] = _Claim(pod, task.key.uid, execution, task.caller)
+        self.queues.served(task.key.namespace, task.caller, self._clock.now())
+        self._kick_pool_of(pod.uid)
+
+    def adopt(self, task: TaskView) -> None:
+        """Know the claims that stand in a task's status: this operator did not make them, or not lately."""
+        for execution in task.status.executions:
+            sandbox = execution.sandbox
+            if execution.reason is None and sandbox is not None and sandbox.warm and sandbox.pod_uid:
+                pod = ObjectKey(task.key.namespace, sandbox.pod_name or "", sandbox.pod_uid)
+                self._claims.setdefault(pod.uid, _Claim(pod, task.key.uid, execution.name, task.caller))
+
+    def claimed_by(self, task: str) -> set[ObjectKey]:
+        """Return the sandboxes that a task has claimed."""
+        return {claim.pod for claim in self._claims.values() if claim.task == task}
+
+    def claimer(self, pod: str) -> str | None:
+        """Return the UID of the task that has claimed a sandbox."""
+        claim = self._claims.get(pod)
+        return None if claim is None else claim.task
+
+    def release(self, task: str, keep: Collection[str]) -> None:
+        """Give up a task's claims, but for those to keep. An unused sandbox can then be claimed again."""
+        for uid, claim in list(self._claims.items()):
+            if claim.task == task and uid not in keep:
+                del self._claims[uid]
+                self._kick_pool_of(uid)
+
+    def spoil(self, pod: str) -> None:
+        """Nobody may have this sandbox any more."""
+        self._spent.add(pod)
+
+    # --- what happens to pods ---
+
+    def pod_changed(self, pod: PodView) -> None:
+        """Look at the pool of a pod, and at who waits for it."""
+        name = pod.labels.get(POOL_LABEL)
+        if name is None:
+            return
+        for pool in self._of(pod.key.namespace):
+            if pool.metadata.uid == pod.owner_uid:
+                self._workers.kick(pool.metadata.uid or "")
+                self._serve_queue(pool)
+
+    def pod_gone(self, pod: PodView) -> None:
+        """Forget a pod."""
+        self._claims.pop(pod.key.uid, None)
+        self._spent.discard(pod.key.uid)
+        self.pod_changed(pod)
+
+    def runner_changed(self, key: ObjectKey) -> None:
+        """Take note that a runner answers, or does not any more."""
+        pod = self._store.pods.get(key.uid)
+        if pod is None:
+            return
+        link = self._links.find(key)
+        described = link.description if link is not None else None
+        if described is not None and described.owner is not None and key.uid not in self._claims:
+            log.warning("pod %s has served %s and nobody claims it; it goes", key.name, described.owner.uid)
+            self._spent.add(key.uid)
+        self.pod_changed(pod)
+
+    # --- looking ---
+
+    def kick(self, uid: str) -> None:
+        """Look at a pool as soon as possible."""
+        self._workers.kick(uid)
+
+    def gone(self, pool: SandboxPool) -> None:
+        """Forget a pool that was deleted; its pods go by their owner."""
+        uid = pool.metadata.uid or ""
+        self._workers.forget(uid)
+        self._memories.pop(uid, None)
+        self.queues.pool_gone(pool.metadata.namespace or "", pool.metadata.name or "")
+        for state in ("waiting", "ready", "claimed"):
+            labels = pool.metadata.namespace, pool.metadata.name, state
+            POOL_SANDBOXES.remove(*labels)
+
+    async def close(self) -> None:
+        """Stop looking; forget every claim, they stand in the tasks' statuses."""
+        await self._workers.close()
+        self._claims.clear()
+        self._spent.clear()
+
+    async def _look(self, uid: str) -> float | None:
+        pool = self._store.pools.get(uid)
+        if pool is None:
+            return None
+        state = self._state(pool)
+        now = self._clock.now()
+        pods = self._store.pods_of_pool(state.key.namespace, state.key.name)
+        plan = decide_pool(
+            state,
+            pods,
+            now,
+            claimed=self._claims.keys(),
+            spent=self._spent,
+            creating=0,  # one look makes its pods before the next one begins
+            memory=self._memories.get(uid),
+            patience=timedelta(seconds=self._settings.pod_start_seconds),
+        )
+        self._memories[uid] = plan.memory
+        for key in plan.delete:
+            self._spent.add(key.uid)
+            self._background.run(partial(self._cluster.delete, PODS, key), f"delete pod {key.name}")
+        if plan.create:
+            await self._create(pool, state, plan)
+            self.kick(uid)
+        wake = plan.wake_at
+        if plan.status is not None:
+            due = self._written.get(uid, now - _STATUS_EVERY) + _STATUS_EVERY
+            if now >= due:
+                self._written[uid] = now
+                await self._write(pool, plan)
+            else:
+                wake = due if wake is None else min(wake, due)
+        self._measure(pool, pods)
+        return None if wake is None else self._clock.loop_time(wake)
+
+    async def _create(self, pool: SandboxPool, state: PoolState, plan: PoolPlan) -> None:
+        await self._namespaces.close_off(state.key.namespace)
+        made = await asyncio.gather(
+            *(self._create_one(pool, state) for _ in range(plan.create)), return_exceptions=True
+        )
+        for error in made:
+            if isinstance(error, Refused):
+                refusal = api_refusal(error.status, error.reason, str(error), error.body)
+                words = (
+                    (error.reason or "Refused", refusal.message)
+                    if isinstance(refusal, Later)
+                    else (refusal.reason.value, refusal.message)
+                )
+                uid = pool.metadata.uid or ""
+                self._memories[uid] = self._memories[uid].failed(*words, self._clock.now())
+                break
+            if isinstance(error, BaseException):
+                raise error
+
+    async def _create_one(self, pool: SandboxPool, state: PoolState) -> None:
+        body = self._maker.waiting(state.key, pool.spec)
+        try:
+            made = await self._cluster.create(PODS, state.key.namespace, body)
+        except Unavailable:
+            # It may have been made all the same. Found here, it is counted; found by the watch, too.
+            try:
+                made = await self._cluster.get(PODS, state.key.namespace, body["metadata"]["name"])
+            except NotFound:
+                return
+        self._store.pods.put(made)
+        POOL_REFILLS.labels(state.key.namespace, state.key.name).inc()
+
+    async def _write(self, pool: SandboxPool, plan: PoolPlan) -> None:
+        assert plan.status is not None
+        key = _key(pool)
+        wire = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body = {"metadata": {"uid": key.uid}, "status": wire}
+        try:
+            answer = await self._cluster.patch(POOLS, key.namespace, key.name, body, subresource="status")
+        except (Conflict, NotFound):
+            return
+        self._store.pools.put(answer)
+
+    # --- inside ---
+
+    def _of(self, namespace: str) -> list[SandboxPool]:
+        return [pool for pool in self._store.pools if pool.metadata.namespace == namespace]
+
+    def _state(self, pool: SandboxPool) -> PoolState:
+        uid, generation = pool.metadata.uid or "", pool.metadata.generation or 0
+        template = self._templates.get((uid, generation))
+        if template is None:
+            template = self._templates[uid, generation] = template_hash(pool.spec, self._settings)
+        return PoolState(
+            key=_key(pool),
+            generation=generation,
+            spec=pool.spec,
+            deleting=pool.metadata.deletion_timestamp is not None,
+            status=pool.status,
+            template=template,
+        )
+
+    def _ready(self, pool: SandboxPool) -> list[PodView]:
+        state = self._state(pool)
+        found = []
+        for pod in self._store.pods_of_pool(state.key.namespace, state.key.name):
+            link = self._links.find(pod.key)
+            if (
+                link is not None
+                and link.unused
+                and pod.owner_uid == state.key.uid
+                and pod.key.uid not in self._claims
+                and pod.key.uid not in self._spent
+                and is_usable(replace(pod, ready=True), state.template)
+            ):
+                found.append(pod)
+        return sorted(found, key=lambda pod: (pod.created, pod.key.name))
+
+    def _serve_queue(self, pool: SandboxPool) -> None:
+        namespace, name = pool.metadata.namespace or "", pool.metadata.name or ""
+        if self.queues.waits_for(namespace, name):
+            self.queues.kick_first(namespace, name, len(self._ready(pool)))
+
+    def _kick_pool_of(self, pod: str) -> None:
+        view = self._store.pods.get(pod)
+        if view is not None:
+            self.pod_changed(view)
+
+    def _measure(self, pool: SandboxPool, pods: list[PodView]) -> None:
+        labels = pool.metadata.namespace, pool.metadata.name
+        claimed = sum(pod.key.uid in self._claims for pod in pods)
+        POOL_SANDBOXES.labels(*labels, "claimed").set(claimed)
+        POOL_SANDBOXES.labels(*labels, "ready").set(len(self._ready(pool)))
+        waiting = [
+            pod
+            for pod in pods
+            if not pod.ended and pod.key.uid not in self._claims and pod.key.uid not in self._spent
+        ]
+        POOL_SANDBOXES.labels(*labels, "waiting").set(len(waiting))
+
+
+def _key(pool: SandboxPool) -> ObjectKey:
+    metadata = pool.metadata
+    return ObjectKey(metadata.namespace or "", metadata.name or "", metadata.uid or "")

@@ -1,0 +1,151 @@
+"""What is known of the cluster: fed by kopf's watches, our own writes, and a periodic look at everything."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from corral.api import SandboxPool, Tool
+from corral.catalogue import Catalogue
+from corral_operator.decisions.task_view import FinishedTask, TaskView
+from corral_operator.names import POOL_LABEL, label_value
+from corral_operator.views import Json, PodView
+
+#: UIDs of deleted objects, remembered so that a late event does not bring them back.
+_TOMBSTONES = 20_000
+#: Pods that are gone, remembered until their tasks have been told why.
+_GONE_PODS = 2_000
+
+_V = TypeVar("_V")
+
+
+@dataclass(slots=True)
+class _Entry(Generic[_V]):
+    version: int
+    value: _V
+
+
+class Shelf(Generic[_V]):
+    """Objects of one kind by UID, each in the newest version seen, whoever saw it."""
+
+    def __init__(self, parse: Callable[[Json], _V]) -> None:
+        self._parse = parse
+        self._entries: dict[str, _Entry[_V]] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[_V]:
+        return iter([entry.value for entry in self._entries.values()])
+
+    def get(self, uid: str) -> _V | None:
+        """Return the object of a UID."""
+        entry = self._entries.get(uid)
+        return None if entry is None else entry.value
+
+    def named(self, namespace: str, name: str) -> _V | None:
+        """Return the object that has the name now."""
+        uid = self._names.get((namespace, name))
+        return None if uid is None else self.get(uid)
+
+    def put(self, body: Json) -> _V | None:
+        """Take an object in; an older version than the one known changes nothing.
+
+        Returns:
+            What was parsed, None if nothing is new.
+        """
+        metadata = body["metadata"]
+        uid, version = metadata["uid"], version_of(body)
+        known = self._entries.get(uid)
+        if uid in self._gone or (known is not None and version <= known.version):
+            return None
+        value = self._parse(body)
+        self._entries[uid] = _Entry(version, value)
+        self._names[metadata["namespace"], metadata["name"]] = uid
+        return value
+
+    def remove(self, body: Json) -> _V | None:
+        """Take an object out that was deleted, and return what was known of it."""
+        metadata = body["metadata"]
+        return self._drop(metadata["uid"], (metadata["namespace"], metadata["name"]))
+
+    def missing(
+        self, uids: set[str], version: int, namespace: str | None
+    ) -> list[tuple[str, tuple[str, str]]]:
+        """Return UID and name of what a full list did not have; what is newer than the list is not missing.
+
+        Args:
+            uids: all that were listed.
+            version: resourceVersion of the list.
+            namespace: that was listed; None: all.
+        """
+        return [
+            (uid, name)
+            for name, uid in self._names.items()
+            if uid not in uids
+            and (namespace is None or name[0] == namespace)
+            and (entry := self._entries.get(uid)) is not None
+            and entry.version <= version
+        ]
+
+    def _drop(self, uid: str, name: tuple[str, str]) -> _V | None:
+        entry = self._entries.pop(uid, None)
+        if self._names.get(name) == uid:
+            del self._names[name]
+        self._gone[uid] = None
+        while len(self._gone) > _TOMBSTONES:
+            self._gone.popitem(last=False)
+        return None if entry is None else entry.value
+
+
+def version_of(body: Json) -> int:
+    """Return a resourceVersion as the number that it is; Kubernetes lets clients compare them (KEP-5504)."""
+    text: Any = body["metadata"].get("resourceVersion") or "0"
+    return int(text) if str(text).isdigit() else 0
+
+
+@dataclass(slots=True)
+class Store:
+    """All that is known."""
+
+    tasks: Shelf[TaskView | FinishedTask]
+    pods: Shelf[PodView]
+    pools: Shelf[SandboxPool]
+    tools: Shelf[Tool | None]
+    #: Pods that are gone, as they were last seen: why they went.
+    gone_pods: OrderedDict[tuple[str, str], PodView] = field(default_factory=OrderedDict)
+    _catalogues: dict[str, Catalogue] = field(default_factory=dict)
+
+    def pods_of_pool(self, namespace: str, pool: str) -> list[PodView]:
+        """Return the pods that were made for a pool."""
+        label = label_value(pool)
+        return [
+            pod for pod in self.pods if pod.key.namespace == namespace and pod.labels.get(POOL_LABEL) == label
+        ]
+
+    def pod_is_gone(self, pod: PodView) -> None:
+        """Remember a pod that was deleted."""
+        self.gone_pods[pod.key.namespace, pod.key.name] = pod
+        while len(self.gone_pods) > _GONE_PODS:
+            self.gone_pods.popitem(last=False)
+
+    def last_seen(self, namespace: str, name: str) -> PodView | None:
+        """Return a pod that is gone, as it was last seen."""
+        return self.gone_pods.get((namespace, name))
+
+    def catalogue(self, namespace: str) -> Catalogue:
+        """Return the tools of a namespace: the built-in ones, and its own, which go before them."""
+        found = self._catalogues.get(namespace)
+        if found is None:
+            found = Catalogue.builtin()
+            for tool in self.tools:
+                if tool is not None and tool.metadata.namespace == namespace:
+                    found.register(tool, replace=True)
+            self._catalogues[namespace] = found
+        return found
+
+    def tools_changed(self, namespace: str) -> None:
+        """Forget the catalogue of a namespace: its tools changed."""
+        self._catalogues.pop(namespace, None)

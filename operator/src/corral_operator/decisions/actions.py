@@ -1,0 +1,112 @@
+"""What a decision about a task can ask for: the status to write, and what to do once it stands."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from corral.api import AgentTaskStatus
+from corral.sandbox.port import ExecutionRequest, Owner
+from corral_operator.decisions.sizes import SandboxSize
+from corral_operator.views import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the container of an image without a runner does by itself."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    #: Seconds that the pod may exist, its start included.
+    deadline_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePod:
+    """Make the pod of one attempt. Its name follows from the attempt, so asking twice makes one."""
+
+    execution: str
+    attempt: int
+    name: str
+    size: SandboxSize
+    #: Image; None: the operator's own.
+    image: str | None = None
+    runtime_class: str | None = None
+    #: The program of an image without a runner; None: the runner.
+    program: Program | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Connect to the sandbox of an execution and start it there; the same again is a re-attach.
+
+    Without a request it only attaches: what runs there already is followed.
+    """
+
+    execution: str
+    pod: ObjectKey
+    owner: Owner
+    request: ExecutionRequest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give a claimed sandbox more CPU or memory before it starts."""
+
+    execution: str
+    pod: ObjectKey
+    size: SandboxSize
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the runner to end an execution."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Take a pod away whose work is done or is not wanted any more."""
+
+    pod: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTask:
+    """Take an ended task away: its time to live is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Write an Event that a person would want to read."""
+
+    type: str  #: Normal or Warning
+    reason: str
+    message: str
+
+
+Action: TypeAlias = CreatePod | Start | Resize | Cancel | DeletePod | DeleteTask | Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An execution that wants a sandbox of a pool that has none ready."""
+
+    execution: str
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do about a task now. The status is written first; nothing else happens unless that succeeded."""
+
+    #: None: it stands as it should.
+    status: AgentTaskStatus | None = None
+    #: In this order, after the status.
+    actions: tuple[Action, ...] = ()
+    #: Waiting sandboxes that the status gives to executions, by execution; nobody else may have them meanwhile.
+    claims: tuple[tuple[str, ObjectKey], ...] = ()
+    #: Executions that wait in a pool's queue.
+    waiting: tuple[Waiting, ...] = ()
+    #: Look again then, if nothing happens before.
+    wake_at: datetime | None = None

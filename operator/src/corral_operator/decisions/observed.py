@@ -1,0 +1,79 @@
+"""What a decision about a task is made from, besides the task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from corral.api import ExecutionStatus, Reason
+from corral.catalogue import Catalogue
+from corral.policy import Policy
+from corral_operator.decisions.match import PoolSupply
+from corral_operator.settings import Settings
+from corral_operator.views import PodView
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What is known of an attempt that was started, as far as its runner could tell."""
+
+    #: How it ended.
+    ended: ExecutionStatus | None = None
+    #: The runner was lost before it told; what became of the pod says why. In words for people.
+    lost: str | None = None
+    #: Nothing of it ran: the sandbox had served somebody else, or was never told.
+    never_started: str | None = None
+    #: Since when nothing was heard of it.
+    lost_at: datetime | None = None
+    #: The tool may have begun.
+    began: bool = False
+    #: When the runner was asked to end it.
+    cancelled_at: datetime | None = None
+    #: The layers of isolation that the runner named.
+    isolation: tuple[str, ...] = ()
+    weakened: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server would not make a pod."""
+
+    reason: Reason
+    message: str
+    field: str | None = None
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The world around a task at one moment."""
+
+    #: When this operator first saw the task.
+    seen: datetime
+    #: Pods of the task by name: the cold ones that exist, and the waiting ones that it was given.
+    pods: Mapping[str, PodView] = field(default_factory=dict)
+    #: Pods that are gone, as they were last seen, by name.
+    last_seen: Mapping[str, PodView] = field(default_factory=dict)
+    #: Attempts that this operator follows or has followed, by execution; of the current attempt only.
+    runs: Mapping[str, RunView] = field(default_factory=dict)
+    #: Why the pod of the current attempt could not be made, by execution.
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    #: Executions whose pod of the current attempt was made at some time by this operator.
+    made: frozenset[str] = frozenset()
+    #: Pools of the namespace, with the sandboxes that this task may have now.
+    pools: tuple[PoolSupply, ...] = ()
+    #: Position in a pool's queue, from 1, by execution.
+    positions: Mapping[str, int] = field(default_factory=dict)
+    #: For a program in an image without a runner: what it printed, once its container has ended, by execution.
+    logs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What does not change from one look to the next."""
+
+    settings: Settings
+    policy: Policy
+    #: The tools of the task's namespace.
+    catalogue: Catalogue
+    #: Whether somebody enforces NetworkPolicies: True, False, or None for not known.
+    policies_enforced: bool | None = None

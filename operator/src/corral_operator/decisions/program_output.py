@@ -1,0 +1,35 @@
+"""The result of a program that ended well: its output, as the tool says it is to be read."""
+
+import json
+from datetime import datetime
+
+from corral.api import ExecutionStatus, Phase, Reason, Timings
+from corral.api.json_values import json_problem
+from corral.sandbox.plan import Planned
+from corral_operator.decisions.status import ended, time_text
+
+
+def with_program_result(execution: ExecutionStatus, planned: Planned, now: datetime) -> ExecutionStatus:
+    """Return the execution as completed, with its result; ``ToolError`` where the output is not what it should be."""
+    text = execution.output.stdout if execution.output is not None else ""
+    result: object = text
+    problem: object
+    if planned.request.run.get("resultFormat") == "json":
+        try:
+            result = json.loads(text)
+            problem = json_problem(result)
+        except (ValueError, RecursionError) as error:
+            problem = str(error)
+        if problem is not None:
+            message = f"the program's output is not JSON, as its resultFormat says it is: {problem}"
+            return ended(execution, Reason.TOOL_ERROR, message, now)
+    timings = (execution.timings or Timings()).model_copy(update={"finished": time_text(now)})
+    return execution.model_copy(
+        update={
+            "phase": Phase.SUCCEEDED,
+            "reason": Reason.COMPLETED,
+            "message": None,
+            "result": result,
+            "timings": timings,
+        }
+    )

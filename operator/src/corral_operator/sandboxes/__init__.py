@@ -1,0 +1,1 @@
+"""The operator's connections to the runners in sandbox pods."""

@@ -1,0 +1,102 @@
+"""One attempt of an execution in a pod: followed to its end, whatever breaks on the way."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from corral.api import ExecutionError, ExecutionStatus, FrameError, InputFile, Reason
+from corral.sandbox.errors import RequestRefusedError, SandboxLostError
+from corral.sandbox.execution import Record, refusal_result, with_text_result
+from corral.sandbox.port import ExecutionRequest, Owner
+from corral_operator.decisions.observed import RunView
+from corral_operator.sandboxes.link import Link
+
+#: A runner ends its tool at the deadline and says so; this much later somebody asks it why it did not.
+_LATE_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
+
+
+class Run:
+    """Follows one attempt in the background."""
+
+    def __init__(
+        self,
+        link: Link,
+        owner: Owner,
+        request: ExecutionRequest | None,
+        record: Record,
+        files: Sequence[InputFile],
+    ) -> None:
+        self._link = link
+        self._owner = owner
+        self._request = request
+        self.record = record
+        self._files = files
+        self.view = RunView()
+        self._cancelled = False
+
+    async def follow(self) -> RunView:
+        """Follow it to its end, and return what is then known."""
+        self.view = await self._follow()
+        return self.view
+
+    async def cancel(self) -> None:
+        """Ask the runner to end it. A runner that cannot be reached is asked again when it can."""
+        self._cancelled = True
+        try:
+            await self._link.send({"op": "cancel"})
+        except SandboxLostError:
+            return
+
+    async def _follow(self) -> RunView:
+        try:
+            async with asyncio.timeout(self._patience()):
+                return await self._frames()
+        except TimeoutError:
+            pass
+        except RequestRefusedError as error:
+            return self._refused(error)
+        except SandboxLostError as error:
+            return RunView(lost=str(error), began=self.record.started is not None)
+        except FrameError as error:
+            return RunView(ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__))
+        if not await self._link.answers(_ANSWER_SECONDS):
+            return RunView(lost="the runner does not answer any more", began=True)
+        message = "the deadline passed and the runner did not end the tool; its pod is taken away"
+        return RunView(ended=self._ended(Reason.DEADLINE_EXCEEDED, message, "DeadlineExceeded"))
+
+    def _patience(self) -> float | None:
+        """Seconds from the start on; an attached one of unknown length ends by its own runner's clock."""
+        return None if self._request is None else self._request.limits.wall_seconds + _LATE_SECONDS
+
+    async def _frames(self) -> RunView:
+        name = self.record.name
+        async for frame in self._link.follow(self._owner, self._request, name, self._files):
+            if frame.execution not in {None, name}:
+                continue
+            result = self.record.take(frame)
+            if result is not None:
+                if self._request is not None:
+                    result = with_text_result(self._request, self.record, result)
+                return RunView(ended=self.record.status(result), began=True)
+            if self._cancelled and self.record.started is not None:
+                self._cancelled = False
+                await self._link.send({"op": "cancel"})
+        raise SandboxLostError("the runner ended without a result")
+
+    def _refused(self, error: RequestRefusedError) -> RunView:
+        if error.code in {"OwnedByAnother", "NeverStarted"} or self._request is None:
+            return RunView(never_started=str(error))
+        return RunView(ended=self.record.status(refusal_result(error, self._request)))
+
+    def _ended(self, reason: Reason, message: str, kind: str) -> ExecutionStatus:
+        return self.record.refused(reason, message, ExecutionError(type=kind, message=message))
+
+
+def record_of(execution: ExecutionStatus, queued: datetime, claimed: datetime) -> Record:
+    """Begin the record of an attempt whose status says where it runs."""
+    return replace(
+        Record(execution.name, execution.tool, execution.attempt, queued),
+        claimed=claimed,
+    )
