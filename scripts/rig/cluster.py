@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig import binaries, docker, kind_config, kwok, node_agent, node_image, switch
+from rig import binaries, docker, kind_config, kwok, loading, node_agent, node_image, switch
 from rig.errors import RigError
 from rig.kubectl import Kubectl
 from rig.progress import say, step
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _CREATE_SECONDS = 600
 _READY_SECONDS = 180
-_LOAD_SECONDS = 600
 _OWN_IMAGES = "corral-rig/node:"
+# How kind ends the name of a control plane; it lets no ordinary pod run there if there are workers.
+_CONTROL_PLANE = "-control-plane"
 
 
 def up(
@@ -60,13 +61,14 @@ def down(name: str, kubeconfig: Path) -> None:
             _kind("delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig), timeout_seconds=180)
     kubeconfig.unlink(missing_ok=True)
     if docker.is_own() and not _kind("get", "clusters", "--quiet").split():
-        output(["docker", "network", "prune", "--force"], timeout_seconds=60)
+        _remove_network()
 
 
 def load(name: str, images: Sequence[str]) -> None:
-    """Give images of the Docker daemon to every node."""
-    with step(f"loading {' '.join(images)}"):
-        _kind("load", "docker-image", *images, "--name", name, timeout_seconds=_LOAD_SECONDS)
+    """Give images of the Docker daemon to the nodes that run pods: a control plane only where there is no worker."""
+    everyone = nodes(name)
+    takers = [node for node in everyone if not node.endswith(_CONTROL_PLANE)] or everyone
+    loading.load(name, images, takers)
 
 
 def exists(name: str) -> bool:
@@ -92,6 +94,12 @@ def _create(name: str, kubeconfig: Path, workers: int, image: node_image.NodeIma
         with step(f"creating the cluster {name}: control plane and {workers} workers"):
             options = ["--name", name, "--config", str(file), "--kubeconfig", str(kubeconfig)]
             _kind("create", "cluster", *options, timeout_seconds=_CREATE_SECONDS)
+
+
+def _remove_network() -> None:
+    """Remove the network that kind keeps for the next cluster: the daemon of the rig is left as it was found."""
+    if "kind" in output(["docker", "network", "ls", "--format={{.Name}}"]).split():
+        output(["docker", "network", "rm", "kind"])
 
 
 def _wait_until_ready(kubectl: Kubectl) -> None:

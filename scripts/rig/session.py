@@ -61,7 +61,8 @@ def test(options: argparse.Namespace) -> int:
         provide_images(options.name)
         return _pytest(file, options.pytest_arguments)
     finally:
-        if not options.keep:
+        # Without a daemon there is no cluster to delete, and saying so would hide why there is none.
+        if not options.keep and docker.reaches_any():
             cluster.down(options.name, options.kubeconfig or kubeconfig(options.name))
             docker.stop(if_idle=True)
 

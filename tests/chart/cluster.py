@@ -19,7 +19,10 @@ class Refused(Exception):  # noqa: N818 - what happened
 
 
 def kubectl(
-    *arguments: str, stdin: Object | Sequence[Object] | None = None, user: str | None = None, seconds: float = 60
+    *arguments: str,
+    stdin: Object | Sequence[Object] | None = None,
+    user: str | None = None,
+    seconds: float = 60,
 ) -> str:
     """Run kubectl and return what it prints.
 
@@ -32,7 +35,9 @@ def kubectl(
     Raises:
         Refused: it failed.
     """
-    assert os.environ.get("KUBECONFIG"), "KUBECONFIG names no cluster. PYTHONPATH=scripts python -m rig makes one"
+    assert os.environ.get("KUBECONFIG"), (
+        "KUBECONFIG names no cluster. PYTHONPATH=scripts python -m rig makes one"
+    )
     many = [stdin] if isinstance(stdin, dict) else list(stdin or ())
     result = subprocess.run(
         [program("kubectl"), *([f"--as={user}"] if user else []), *arguments],
@@ -70,7 +75,11 @@ def namespace(labels: Mapping[str, str] | None = None) -> Iterator[str]:
         "create",
         "-f",
         "-",
-        stdin={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}},
+        stdin={
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": dict(labels or {})},
+        },
     )
     try:
         yield name

@@ -11,7 +11,9 @@ from corral_operator.access import GRANTS, Scope, grants
 def granted(objects: list[Object]) -> dict[str, list[dict[str, Any]]]:
     """Return the rules by namespace; "*" for all. Each role is bound, to the operator's account and nobody else."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for role in [each for each in of_kind(objects, "Role") + of_kind(objects, "ClusterRole") if not is_hook(each)]:
+    for role in [
+        each for each in of_kind(objects, "Role") + of_kind(objects, "ClusterRole") if not is_hook(each)
+    ]:
         namespace = role["metadata"].get("namespace", "*")
         (binding,) = [
             each

@@ -20,7 +20,9 @@ def test_M10_pools_and_tasks_of_the_chart_are_valid(tmp_path: Path) -> None:
         (tmp_path / f"{resource.model.__name__.lower()}.json").write_text(json.dumps(schema))
     pools = [
         each
-        for each in render({"pools": [{"name": "a", "spec": {"replicas": 3, "resources": {"memory": "1Gi"}}}]})
+        for each in render(
+            {"pools": [{"name": "a", "spec": {"replicas": 3, "resources": {"memory": "1Gi"}}}]}
+        )
         if each["apiVersion"].startswith("corral.dev/")
     ]
     file = tmp_path / "objects.yaml"
@@ -40,4 +42,6 @@ def test_M10_pools_and_tasks_of_the_chart_are_valid(tmp_path: Path) -> None:
         check=False,
         timeout=60,
     )
-    assert json.loads(result.stdout)["summary"] == {"valid": 1, "invalid": 0, "errors": 0, "skipped": 0}, result.stdout
+    assert json.loads(result.stdout)["summary"] == {"valid": 1, "invalid": 0, "errors": 0, "skipped": 0}, (
+        result.stdout
+    )

@@ -43,7 +43,9 @@ def test_M10_every_pod_passes_restricted_and_more(values: dict[str, Any]) -> Non
             }
             assert container["resources"]["limits"]["memory"]
             assert not any("hostPort" in port for port in container.get("ports", ()))
-            assert all(mount.get("readOnly") or mount["mountPath"] == "/tmp" for mount in container["volumeMounts"])
+            assert all(
+                mount.get("readOnly") or mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]
+            )
 
 
 def test_M10_the_operator_is_probed_where_it_listens() -> None:

@@ -28,7 +28,11 @@ def without_empty(value: Any) -> Any:
     ids=str,
 )
 def test_M3_the_policy_of_sandboxes_is_the_operators_own(values: dict[str, Any], where: list[str]) -> None:
-    found = [each for each in of_kind(render(values), "NetworkPolicy") if each["metadata"]["name"] == names.NETWORK_POLICY]
+    found = [
+        each
+        for each in of_kind(render(values), "NetworkPolicy")
+        if each["metadata"]["name"] == names.NETWORK_POLICY
+    ]
     settings = Settings(operator_namespace="corral", runner_sources=tuple(values.get("runnerSources", ())))
     assert [each["metadata"]["namespace"] for each in found] == where
     for each in found:
@@ -51,20 +55,25 @@ def test_M3_the_operator_itself_is_closed_but_for_what_it_does() -> None:
     assert spec["egress"][2]["to"] == [
         {
             "namespaceSelector": {
-                "matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}]
+                "matchExpressions": [
+                    {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}
+                ]
             },
             "podSelector": sandboxes,
         },
         {"podSelector": sandboxes},
     ]
-    narrow = one(render({"networkPolicy": {"apiServerCIDRs": ["10.0.0.1/32"]}}), "NetworkPolicy", "corral-operator")
+    narrow = one(
+        render({"networkPolicy": {"apiServerCIDRs": ["10.0.0.1/32"]}}), "NetworkPolicy", "corral-operator"
+    )
     assert narrow["spec"]["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.0.0.1/32"}}]
     assert of_kind(render({"networkPolicy": {"enabled": False}}), "NetworkPolicy") == []
 
 
 def policies(values: dict[str, Any]) -> dict[str, Object]:
     return {
-        each["metadata"]["name"].split(".")[0]: each for each in of_kind(render(values), "ValidatingAdmissionPolicy")
+        each["metadata"]["name"].split(".")[0]: each
+        for each in of_kind(render(values), "ValidatingAdmissionPolicy")
     }
 
 
@@ -72,7 +81,9 @@ def test_M10_admission_policies_fail_closed_and_are_bound() -> None:
     values = {"namespaces": ["a"], "sandbox": {"allowedImages": ["registry.example/team"]}}
     found = policies(values)
     assert set(found) == {
-        "corral-operator",
+        "corral-operator-leases",
+        "corral-operator-networkpolicies",
+        "corral-operator-secrets",
         "corral-pools",
         "corral-sandboxes",
         "corral-scale",
@@ -90,7 +101,9 @@ def test_M10_admission_policies_fail_closed_and_are_bound() -> None:
         assert bindings[name]["policyName"] == policy["metadata"]["name"]
         assert bindings[name]["validationActions"] == ["Deny"]
         # The operator's account is held to its rules everywhere, tenants where Corral serves them.
-        assert ("matchResources" in bindings[name]) is (name not in {"corral-operator", "corral-sandboxes"})
+        assert ("matchResources" in bindings[name]) is not name.startswith(
+            ("corral-operator", "corral-sandboxes")
+        )
         for rule in policy["spec"]["validations"]:
             assert len(rule.get("message", "")) + len(rule.get("messageExpression", "")) > 20
             assert "\n" not in rule.get("messageExpression", "") + rule.get("message", "")
@@ -101,7 +114,13 @@ def test_M10_admission_policies_fail_closed_and_are_bound() -> None:
 def test_M10_the_templates_name_what_the_code_names() -> None:
     text = "".join(path.read_text() for path in (CHART / "templates").glob("admission-*.yaml"))
     text += (CHART / "templates" / "_admission.tpl").read_text()
-    for name in (names.SANDBOX_LABEL, names.CALLER_LABEL, names.RUNNER_KEY_SECRET, names.LEASE, names.NETWORK_POLICY):
+    for name in (
+        names.SANDBOX_LABEL,
+        names.CALLER_LABEL,
+        names.RUNNER_KEY_SECRET,
+        names.LEASE,
+        names.NETWORK_POLICY,
+    ):
         assert f'"{name}"' in text, name
 
 
@@ -128,9 +147,15 @@ def test_M10_an_upgrade_brings_the_definitions_and_an_uninstall_leaves_them() ->
             "resources": ["customresourcedefinitions"],
             "verbs": ["get", "patch"],
         },
-        {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["create"]},
+        {
+            "apiGroups": ["apiextensions.k8s.io"],
+            "resources": ["customresourcedefinitions"],
+            "verbs": ["create"],
+        },
     ]
     hooks = [each for each in objects if "corral-crds" in each["metadata"]["name"]]
     assert len(hooks) == 5
     assert {each["metadata"]["annotations"]["helm.sh/hook"] for each in hooks} == {"pre-upgrade,pre-rollback"}
-    assert [each for each in render({"crds": {"upgrade": False}}) if "corral-crds" in each["metadata"]["name"]] == []
+    assert [
+        each for each in render({"crds": {"upgrade": False}}) if "corral-crds" in each["metadata"]["name"]
+    ] == []

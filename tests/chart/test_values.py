@@ -134,12 +134,22 @@ def test_M10_wrong_values_are_refused_by_name(values: dict[str, Any], told: str)
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["CORRAL_NAMESPACES", "CORRAL_IDENTITY"])
+def test_M10_a_setting_with_a_value_of_its_own_is_not_set_twice(name: str) -> None:
+    with pytest.raises(RenderError, match=f"operator.extraEnv.{name}: the chart sets it"):
+        render({"operator": {"extraEnv": {name: "[]"}}})
+
+
 EVERYTHING: dict[str, Any] = {
     "namespaces": ["team-a", "team-b"],
     "imagePullSecrets": ["registry"],
     "operator": {"leaseSeconds": 5, "logFormat": "text", "extraEnv": {"CORRAL_SWEEP_SECONDS": "60"}},
     "sandbox": {
-        "image": {"repository": "registry.example/corral/sandbox", "digest": f"sha256:{'0' * 64}", "pullPolicy": "Always"},
+        "image": {
+            "repository": "registry.example/corral/sandbox",
+            "digest": f"sha256:{'0' * 64}",
+            "pullPolicy": "Always",
+        },
         "runtimeClassName": "gvisor",
         "allowedRuntimeClassNames": ["kata"],
         "hostUsers": False,
@@ -164,7 +174,8 @@ def settings(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Setting
     assert len({variable["name"] for variable in variables}) == len(variables)
     for variable in variables:
         field = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
-        value = {"metadata.name": "corral-operator-abc", "metadata.namespace": "corral"}.get(field)
+        pod = {"metadata.name": "corral-operator-abc", "metadata.namespace": "corral", "metadata.uid": "0-1"}
+        value = pod.get(field)
         monkeypatch.setenv(variable["name"], variable.get("value", value))
     return Settings()
 
@@ -174,6 +185,7 @@ def test_M10_the_defaults_are_settings_of_the_operator(monkeypatch: pytest.Monke
         namespaces=("corral",),
         operator_namespace="corral",
         identity="corral-operator-abc",
+        pod_uid="0-1",
         sandbox_image="corral/sandbox:dev",
         policy_file="/etc/corral/policy.yaml",
     )
@@ -184,6 +196,7 @@ def test_M10_every_value_reaches_the_operator(monkeypatch: pytest.MonkeyPatch) -
         namespaces=("team-a", "team-b"),
         operator_namespace="corral",
         identity="corral-operator-abc",
+        pod_uid="0-1",
         sandbox_image=f"registry.example/corral/sandbox@sha256:{'0' * 64}",
         image_pull_policy="Always",
         image_pull_secrets=("registry",),
@@ -224,7 +237,9 @@ def test_M10_another_policy_restarts_the_operator() -> None:
 
 
 def test_M4_pools_come_from_the_values() -> None:
-    pools = of_kind(render({"pools": [{"name": "big", "namespace": "team-a", "spec": {"replicas": 9}}]}), "SandboxPool")
+    pools = of_kind(
+        render({"pools": [{"name": "big", "namespace": "team-a", "spec": {"replicas": 9}}]}), "SandboxPool"
+    )
     assert [(pool["metadata"]["namespace"], pool["metadata"]["name"], pool["spec"]) for pool in pools] == [
         ("team-a", "big", {"replicas": 9})
     ]

@@ -39,7 +39,11 @@ def call(method: str, path: str, body: bytes | None = None, content_type: str = 
         f"https://{host}:{port}{path}",
         data=body,
         method=method,
-        headers={"Authorization": f"Bearer {token}", "Content-Type": content_type, "Accept": "application/json"},
+        headers={
+            "Authorization": f"Bearer {token}",
+            "Content-Type": content_type,
+            "Accept": "application/json",
+        },
     )
     context = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
     try:

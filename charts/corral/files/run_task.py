@@ -4,6 +4,7 @@ Usage: run_task.py NAMESPACE TIMEOUT_SECONDS
 """
 
 import json
+import signal
 import sys
 import time
 
@@ -13,6 +14,8 @@ from cluster_api import ApiError, call
 def main() -> int | str:
     """Create the task, wait until it has ended, delete it, and say how it went."""
     namespace, timeout_seconds = sys.argv[1], float(sys.argv[2])
+    # Ended from outside, it still deletes its task.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     tasks = f"/apis/corral.dev/v1alpha1/namespaces/{namespace}/agenttasks"
     task = {
         "apiVersion": "corral.dev/v1alpha1",

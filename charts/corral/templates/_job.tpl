@@ -1,5 +1,5 @@
 {{- /* A job of Helm's that runs one of files/*.py in the operator's image;
-with (dict "root" . "name" … "component" … "files" list of paths "argv" list "seconds" …). Pod Security restricted. */ -}}
+with (dict "root" . "name" … "component" … "files" list of paths "argv" list "seconds" … "retries" …). Pod Security restricted. */ -}}
 {{- define "corral.script" -}}
 apiVersion: v1
 kind: ConfigMap
@@ -39,7 +39,7 @@ metadata:
   annotations:
     {{- toYaml .hook | nindent 4 }}
 spec:
-  backoffLimit: 2
+  backoffLimit: {{ .retries }}
   activeDeadlineSeconds: {{ .seconds }}
   template:
     metadata:

@@ -57,21 +57,30 @@ class Leadership:
         try:
             while True:
                 began = time.monotonic()
+                self._look_at_the_term()  # this process may have stood still for a while
                 await self._once()
-                # Stopping must come before the next one may begin: a quarter of the term is kept for that.
-                if self.active and time.monotonic() - self._renewed > self._settings.lease_seconds * 0.75:
-                    log.warning("the Lease could not be renewed in time; another operator may take over")
-                    self._set(active=False)
+                self._look_at_the_term()
                 await asyncio.sleep(max(0.05, period - (time.monotonic() - began)))
         finally:
             if self.active:
                 self._set(active=False)
                 await self._give_back()
 
+    @property
+    def _left(self) -> float:
+        """Seconds that this operator may go on acting. A quarter of the term is kept for stopping in time."""
+        return self._renewed + self._settings.lease_seconds * 0.75 - time.monotonic()
+
+    def _look_at_the_term(self) -> None:
+        if self.active and self._left <= 0:
+            log.warning("the Lease could not be renewed in time; another operator may take over")
+            self._set(active=False)
+
     async def _once(self) -> None:
         asked = time.monotonic()
         try:
-            async with asyncio.timeout(self._settings.lease_seconds / 2):
+            half = self._settings.lease_seconds / 2
+            async with asyncio.timeout(min(half, self._left) if self.active else half):
                 lease = await self._read()
                 if not self._may_take(lease):
                     self._set(active=False)

@@ -20,6 +20,8 @@ EXECUTION_LABEL = f"{GROUP}/execution"
 ATTEMPT_LABEL = f"{GROUP}/attempt"
 #: Who asked for a task; stamped by the gateway. Waiting tasks are served in turn between callers.
 CALLER_LABEL = f"{GROUP}/caller"
+#: ``true`` where the pod's container is Corral's runner, ``false`` where it is a tool's own program.
+RUNNER_LABEL = f"{GROUP}/runner"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "corral-operator"}
 
 #: The container with the runner, or with the program of an image without one.

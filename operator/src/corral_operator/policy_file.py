@@ -40,12 +40,12 @@ def read_policy(path: str | None) -> Policy:
     if path is None:
         return Policy()
     try:
-        text = yaml.safe_load(Path(path).read_text()) or {}
-        found = PolicyFile.model_validate(text)
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = PolicyFile.model_validate({} if content is None else content)
     except ValidationError as error:
         problems = "; ".join(f"{one.path}: {one.message}" for one in problems_in(error, PolicyFile))
         raise PolicyError(f"{path}: {problems}") from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyError(f"{path}: {error}") from error
     return Policy(
         permissions=frozenset(found.permissions) & ALL_PERMISSIONS,

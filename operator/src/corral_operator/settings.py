@@ -1,13 +1,13 @@
 """What the operator is told once, at its start, by the environment."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from corral.api import DEFAULT_LIMITS
 
-_Seconds = Annotated[float, Field(gt=0)]
+_Seconds = Annotated[float, Field(gt=0, le=604800)]
 
 
 class Settings(BaseSettings):
@@ -23,10 +23,13 @@ class Settings(BaseSettings):
     identity: str = "corral-operator"
     """Its name in the Lease: the pod's name, different in every replica."""
 
+    pod_uid: str | None = None
+    """UID of its own pod, which owns the pod that proves the network closed; absent outside a cluster."""
+
     # --- sandboxes ---
     sandbox_image: str = "corral/sandbox:dev"
     """Image of sandboxes with a runner."""
-    image_pull_policy: str = "IfNotPresent"
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """imagePullPolicy of sandbox pods."""
     image_pull_secrets: tuple[str, ...] = ()
     """imagePullSecrets of sandbox pods."""
@@ -56,7 +59,7 @@ class Settings(BaseSettings):
     """YAML file with the policy that tasks are held against; absent: the default."""
 
     # --- life ---
-    lease_seconds: Annotated[float, Field(ge=2)] = 8
+    lease_seconds: Annotated[float, Field(ge=2, le=3600)] = 8
     """How long a Lease holds without being renewed: the longest time without an active operator."""
     leader_election: bool = True
     """False: there is only ever one."""

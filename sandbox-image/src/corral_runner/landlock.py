@@ -68,6 +68,9 @@ def restrict(
         for path in (*system_paths(), *read):
             _allow(ruleset, path, (_READ | run) & handled)
         _allow(ruleset, "/proc", _READ)
+        # A container has its own limits there, which programs measure themselves by; DuckDB dies where the files are
+        # seen and cannot be opened.
+        _allow(ruleset, "/sys/fs/cgroup", _READ)
         _allow(ruleset, "/dev", _READ_DIR)
         # Memory mapped shared from it, which writing it would allow, is in no process's accounts.
         _allow(ruleset, "/dev/zero", _READ & handled)

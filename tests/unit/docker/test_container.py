@@ -16,8 +16,7 @@ TMPFS = "rw,exec,nosuid,nodev,size=67108864,nr_inodes=16384,mode=0700,uid=65532,
 
 def test_M12_the_whole_container() -> None:
     body = runner_container(ROOM, DEFAULT_PROFILE, ("json",))
-    mode, settings = body.pop("Cmd")
-    assert mode == "serve"
+    [settings] = body.pop("Cmd")
     assert json.loads(settings) == {
         "standardStreams": True,
         "preload": ["json"],
@@ -97,7 +96,7 @@ def test_a_bound_workspace_is_its_owner_s_and_has_no_file_system_of_its_own() ->
 def test_a_weaker_profile_weakens_the_container_and_says_so() -> None:
     profile = Profile(frozenset({"landlock"}), frozenset({"net", "pid", "ipc", "uts", "cgroup", "system"}))
     body = runner_container(replace(ROOM, weakened=profile.weakened), profile)
-    settings = json.loads(body["Cmd"][1])
+    settings = json.loads(body["Cmd"][0])
     host = body["HostConfig"]
     assert (host["NetworkMode"], host["PidMode"], host["IpcMode"], host["UTSMode"]) == ("host",) * 4
     assert (host["CgroupnsMode"], host["ReadonlyRootfs"]) == ("host", False)
@@ -120,7 +119,7 @@ def test_a_program_has_its_limits_from_the_engine_alone() -> None:
         ["a b"],
         ["HOME=/workspace", "K=v"],
     )
-    assert host["AutoRemove"] is False
+    assert (host["AutoRemove"], host["Init"]) == (False, True)
     assert host["Tmpfs"]["/workspace"].startswith("ro,")
     ulimits = {limit["Name"]: (limit["Soft"], limit["Hard"]) for limit in host["Ulimits"]}
     assert (ulimits["nofile"], ulimits["fsize"], ulimits["cpu"]) == (

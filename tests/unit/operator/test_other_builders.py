@@ -112,6 +112,7 @@ def test_M4_a_pools_pod_belongs_to_the_pool_and_says_what_it_is_made_from() -> N
             "corral.dev/pool": "small",
             "corral.dev/template": template_hash(spec, SETTINGS),
             "app.kubernetes.io/managed-by": "corral-operator",
+            "corral.dev/runner": "true",
             "corral.dev/sandbox": "true",
         },
         "ownerReferences": [

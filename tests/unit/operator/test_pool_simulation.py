@@ -102,6 +102,18 @@ class PoolMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.cluster.now += timedelta(seconds=seconds)
 
+    @rule()
+    def all_goes_well(self) -> None:
+        """What makes every other step likely to find something to act on."""
+        self.decide()
+        while self.cluster.creating:
+            self.a_pod_is_made()
+        for one in self._starting():
+            self._become(one, state=RUNNING, ready=True)
+        for one in self._usable()[:1]:
+            self.cluster.claimed.add(one.key.uid)
+            self.cluster.served.add(one.key.uid)
+
     @precondition(lambda self: self.cluster.creating)
     @rule()
     def a_pod_is_made(self) -> None:
@@ -182,6 +194,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Left alone, with sandboxes that come up, the pool gets what was asked for and then rests."""
+        self.cluster.claimed.clear()
         for _ in range(60):
             self.decide()
             while self.cluster.creating:

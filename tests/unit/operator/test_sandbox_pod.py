@@ -31,7 +31,7 @@ SPEC = PodSpec(
     owner=OWNER,
     image="corral/sandbox:1",
     size=SIZE,
-    process=RunnerProcess("aa", "bb", runner_settings(SETTINGS)),
+    process=RunnerProcess("aa", "bb", runner_settings(SETTINGS, waits=False)),
     secret_refs=(SecretRef(name="db", key="password", env="DB_PASSWORD"),),
     active_deadline_seconds=600,
 )
@@ -56,7 +56,7 @@ def _container(spec: PodSpec, settings: Settings = SETTINGS) -> dict[str, Any]:
 def test_M1_the_whole_pod_of_a_runner() -> None:
     runner = (
         '{"fileSystems":["/workspace","/tmp","/dev/shm"],"lingerSeconds":900.0,"listen":{"port":7070},'
-        '"outer":["pidns","mountns","netns","ipcns","utsns","cgroupns"],"privateUsers":false}'
+        '"outer":["pidns","mountns","netns","ipcns","utsns","cgroupns"],"preload":[],"privateUsers":false}'
     )
     assert sandbox_pod(SPEC, SETTINGS) == {
         "apiVersion": "v1",
@@ -67,6 +67,8 @@ def test_M1_the_whole_pod_of_a_runner() -> None:
             "labels": {
                 "corral.dev/task-uid": "task-uid",
                 "app.kubernetes.io/managed-by": "corral-operator",
+        "corral.dev/runner": "true",
+                "corral.dev/runner": "true",
                 "corral.dev/sandbox": "true",
             },
             "ownerReferences": [
@@ -113,7 +115,7 @@ def test_M1_the_whole_pod_of_a_runner() -> None:
                     "name": "sandbox",
                     "image": "corral/sandbox:1",
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["python3", "-I", "-S", "-m", "corral_runner", "serve", runner],
+                    "args": [runner],
                     "workingDir": "/workspace",
                     "env": [
                         {
@@ -215,6 +217,7 @@ def test_M3_a_label_of_a_task_cannot_take_a_pod_out_of_the_network_policy() -> N
     assert sandbox_pod(spec, SETTINGS)["metadata"]["labels"] == {
         "corral.dev/sandbox": "true",
         "app.kubernetes.io/managed-by": "corral-operator",
+        "corral.dev/runner": "true",
     }
 
 
@@ -262,7 +265,7 @@ def test_requests_are_the_fractions_of_the_settings_and_a_disk_is_reserved_whole
 
 
 def test_B14_a_user_namespace_of_its_own_is_told_to_the_runner() -> None:
-    told = runner_settings(Settings(host_users=False))
+    told = runner_settings(Settings(host_users=False), waits=False)
     assert told["privateUsers"] is True
     assert told["outer"][0] == "userns"
 
@@ -282,7 +285,7 @@ def test_the_settings_of_the_cluster_reach_the_pod() -> None:
 def test_what_a_pod_is_told_is_what_the_runner_reads() -> None:
     from corral_runner.settings import Settings as RunnerSettings
 
-    read = RunnerSettings(json.loads(_container(SPEC)["command"][-1]))
+    read = RunnerSettings(json.loads(_container(SPEC)["args"][-1]))
     assert read.linger_seconds == 900
     assert read.listen == {"port": 7070}
     assert read.file_systems == ["/workspace", "/tmp", "/dev/shm"]

@@ -14,38 +14,8 @@ from corral.sandbox.direct import DirectSandboxes
 from corral.sandbox.enclosure import Enclosure, Source
 from corral.sandbox.errors import IsolationUnavailableError, SandboxError
 from corral.sandbox.port import ExecutionRequest, SandboxNeeds
+from corral.sandbox.preload import PRELOAD
 from corral.sandbox.profile import DEFAULT_PROFILE, Profile
-
-#: Imported in the nursery while it is idle, so that no tool has to: the small built-in tools, and what small Python
-#: tools commonly use.
-PRELOAD = (
-    "corral_tools.python",
-    "corral_tools.calculator",
-    "corral_tools.read_file",
-    "corral_tools.list_dir",
-    "corral_tools.write_file",
-    "corral_tools.edit_file",
-    "corral_tools.search_files",
-    "corral_tools.diff",
-    "corral_tools.text_stats",
-    "corral_tools.json_query",
-    "corral_tools.health_check",
-    "json",
-    "re",
-    "math",
-    "random",
-    "datetime",
-    "collections",
-    "itertools",
-    "functools",
-    "dataclasses",
-    "typing",
-    "io",
-    "string",
-    "statistics",
-    "subprocess",
-    "traceback",
-)
 
 #: Most small tasks have ended by then, and the end of one starts a refill at once.
 _REFILL_DELAY_SECONDS = 0.02

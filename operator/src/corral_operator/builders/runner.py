@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from corral.sandbox.preload import PRELOAD
 from corral_operator.names import RUNNER_PORT
 from corral_operator.settings import Settings
 
@@ -18,9 +19,15 @@ _POD_LAYERS = ("pidns", "mountns", "netns", "ipcns", "utsns", "cgroupns")
 SECRET_PREFIX = "CORRAL_SECRET_"  # noqa: S105 - a prefix
 
 
-def runner_settings(settings: Settings) -> dict[str, Any]:
-    """Return what the runner is told of its room."""
+def runner_settings(settings: Settings, *, waits: bool) -> dict[str, Any]:
+    """Return what the runner is told of its room.
+
+    Args:
+        settings: of the operator.
+        waits: it waits for work, and has the time to import what that may need.
+    """
     return {
+        "preload": list(PRELOAD) if waits else [],
         "listen": {"port": RUNNER_PORT},
         "outer": [*_POD_LAYERS] if settings.host_users else ["userns", *_POD_LAYERS],
         "fileSystems": [*SCRATCH_DIRECTORIES],

@@ -8,7 +8,7 @@ from corral.api import SecretRef, format_bytes
 from corral_operator.builders.resources import container_resources, memory_backed
 from corral_operator.builders.runner import SCRATCH_DIRECTORIES, SECRET_PREFIX, runner_args, runner_env
 from corral_operator.decisions.sizes import SandboxSize
-from corral_operator.names import CONTAINER, MANAGED_BY, SANDBOX_LABEL, SANDBOX_USER
+from corral_operator.names import CONTAINER, MANAGED_BY, RUNNER_LABEL, SANDBOX_LABEL, SANDBOX_USER
 from corral_operator.settings import Settings
 
 _SCRATCH = "scratch"
@@ -78,7 +78,12 @@ def sandbox_pod(spec: PodSpec, settings: Settings) -> dict[str, Any]:
             "name": spec.name,
             "namespace": spec.namespace,
             # Last, so that no other label can take a pod out of what the NetworkPolicy selects.
-            "labels": {**spec.labels, **MANAGED_BY, SANDBOX_LABEL: "true"},
+            "labels": {
+                **spec.labels,
+                **MANAGED_BY,
+                RUNNER_LABEL: str(isinstance(spec.process, RunnerProcess)).lower(),
+                SANDBOX_LABEL: "true",
+            },
             "ownerReferences": [
                 {
                     "apiVersion": spec.owner.api_version,

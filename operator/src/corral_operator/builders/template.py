@@ -66,7 +66,7 @@ def _pod_spec(spec: SandboxPoolSpec, settings: Settings, identity: PodIdentity) 
         size=pool_size(spec),
         runtime_class=spec.runtime_class_name or settings.runtime_class,
         process=RunnerProcess(
-            identity.start_token_sha256, identity.read_token_sha256, runner_settings(settings)
+            identity.start_token_sha256, identity.read_token_sha256, runner_settings(settings, waits=True)
         ),
     )
 

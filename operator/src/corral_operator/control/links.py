@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from corral_operator.control.podmaker import PodMaker
-from corral_operator.names import POOL_LABEL, RUNNER_PORT, TASK_LABEL
+from corral_operator.names import RUNNER_LABEL, RUNNER_PORT
 from corral_operator.sandboxes.link import Link
 from corral_operator.views import ObjectKey, PodView
 
@@ -24,7 +24,7 @@ class Links:
         if pod.ended and not (pod.deleting and pod.container.running):
             if link is not None:
                 link.pod_is_gone(f"the pod {pod.key.name} has ended")
-        elif link is None and pod.ip and pod.container.running and _has_runner(pod):
+        elif link is None and pod.ip and pod.container.running and pod.labels.get(RUNNER_LABEL) == "true":
             tokens = self._maker.tokens(pod.key.namespace, pod.key.name)
             self._links[pod.key.uid] = Link(pod.key, pod.ip, RUNNER_PORT, tokens.start, self._on_change)
 
@@ -50,7 +50,3 @@ class Links:
         """Close all connections; the runners go on."""
         links, self._links = list(self._links.values()), {}
         await asyncio.gather(*(link.close() for link in links))
-
-
-def _has_runner(pod: PodView) -> bool:
-    return POOL_LABEL in pod.labels or TASK_LABEL in pod.labels

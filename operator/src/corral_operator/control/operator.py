@@ -24,6 +24,7 @@ from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.pools import Pools
+from corral_operator.control.probe import PolicyProbe
 from corral_operator.control.runs import Runs
 from corral_operator.control.store import Shelf, Store
 from corral_operator.control.tasks import Tasks
@@ -82,8 +83,11 @@ class Operator:
             settings=settings,
             policy=policy,
         )
+        self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
         self._leadership = Leadership(cluster, settings, self._clock, self._leadership_changed)
         self._changed = asyncio.Event()
+        #: This operator has been active at some time.
+        self._leads = asyncio.Event()
         #: Everything has been looked at once, so that what is not in the store does not exist.
         self._acting = False
 
@@ -187,6 +191,8 @@ class Operator:
             group.create_task(self._leadership.run(), name="lease")
             group.create_task(self._sweep_for_ever(), name="sweep")
             group.create_task(self._measure_for_ever(), name="measure")
+            if self._settings.verify_network_policy:
+                group.create_task(self._probe_for_ever(), name="probe")
 
     async def close(self) -> None:
         """Let go of everything. What runs in the sandboxes goes on, and another operator finds it."""
@@ -204,7 +210,9 @@ class Operator:
         return self._acting or not self._leadership.active
 
     def _leadership_changed(self, active: bool) -> None:  # noqa: FBT001 - a callback's one value
-        if not active:
+        if active:
+            self._leads.set()
+        else:
             # At once, and not when the sweep comes round: another one may act from now on.
             self._acting = False
         self._changed.set()
@@ -271,6 +279,16 @@ class Operator:
         await self.pools.close()
         await self._runs.close()
         await self._links.close()
+
+    async def _probe_for_ever(self) -> None:
+        await self._leads.wait()  # one of all replicas is enough
+        await self._probe.run()
+
+    def _probed(self, enforced: bool | None) -> None:  # noqa: FBT001 - a callback's one value
+        self.tasks.policies_enforced = enforced
+        for task in self.store.tasks:
+            if isinstance(task, TaskView):
+                self._kick_task(task.key.uid)
 
     async def _measure_for_ever(self) -> None:
         while True:

@@ -55,7 +55,7 @@ class PodMaker:
                 process=process,
                 runtime_class=action.runtime_class or self._settings.runtime_class,
                 secret_refs=secret_refs,
-                active_deadline_seconds=None if action.program is None else action.program.deadline_seconds,
+                active_deadline_seconds=action.deadline_seconds,
             ),
             self._settings,
         )
@@ -69,4 +69,6 @@ class PodMaker:
 
     def _runner(self, namespace: str, pod: str) -> RunnerProcess:
         tokens = self.tokens(namespace, pod)
-        return RunnerProcess(tokens.start_sha256, tokens.read_sha256, runner_settings(self._settings))
+        return RunnerProcess(
+            tokens.start_sha256, tokens.read_sha256, runner_settings(self._settings, waits=False)
+        )

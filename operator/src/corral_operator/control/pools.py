@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from corral.api import SandboxPool
 from corral_operator.builders.template import template_hash
@@ -20,13 +21,14 @@ from corral_operator.control.workers import Background, Workers
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.decisions.pool import PoolPlan, PoolState, decide_pool, is_usable
-from corral_operator.decisions.refill import PoolMemory
 from corral_operator.decisions.task_view import TaskView
-from corral_operator.decisions.template import pool_size
 from corral_operator.metrics import POOL_REFILLS, POOL_SANDBOXES
 from corral_operator.names import POOL_LABEL
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey, PodView
+
+if TYPE_CHECKING:
+    from corral_operator.decisions.refill import PoolMemory
 
 log = logging.getLogger(__name__)
 
@@ -82,21 +84,19 @@ class Pools:
 
         Where others wait longer or matter more, those that are first in line keep as many sandboxes.
         """
-        found = []
+        found, settings = [], self._settings
         for pool in self._of(task.key.namespace):
             ready = self._ready(pool)
             ahead = self.queues.ahead_of(task, pool.metadata.name or "")
-            spec = pool.spec
+            supply = PoolSupply.of(_key(pool), pool.spec, ready[: max(0, len(ready) - ahead)])
             found.append(
-                PoolSupply(
-                    key=_key(pool),
-                    size=pool_size(spec),
-                    image=spec.image,
-                    runtime_class=spec.runtime_class_name,
-                    network=spec.network,
-                    when_empty=spec.when_empty,
-                    when_larger=spec.when_larger,
-                    ready=tuple(ready[: max(0, len(ready) - ahead)]),
+                replace(
+                    supply,
+                    # Named or left out, the default is the same.
+                    image=None if supply.image == settings.sandbox_image else supply.image,
+                    runtime_class=None
+                    if supply.runtime_class == settings.runtime_class
+                    else supply.runtime_class,
                 )
             )
         return tuple(found)
@@ -192,6 +192,7 @@ class Pools:
     async def close(self) -> None:
         """Stop looking; forget every claim, they stand in the tasks' statuses."""
         await self._workers.close()
+        self.queues.clear()
         self._claims.clear()
         self._spent.clear()
 

@@ -41,6 +41,14 @@ class Queues:
                 self._orders.pop(pool, None)
         QUEUE_DEPTH.set(sum(len(entries) for entries in self._entries.values()))
 
+    def forget(self, uid: str) -> None:
+        """Nothing of a task waits any more."""
+        for pool, entries in self._entries.items():
+            for key in [key for key in entries if key[0] == uid]:
+                del entries[key]
+                self._orders.pop(pool, None)
+        QUEUE_DEPTH.set(sum(len(entries) for entries in self._entries.values()))
+
     def served(self, namespace: str, caller: str, now: datetime) -> None:
         """Remember that a caller was given a sandbox: others come before it next."""
         shares = self._shares.setdefault(namespace, {})

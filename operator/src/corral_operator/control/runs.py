@@ -1,7 +1,7 @@
 """The attempts that are being followed, each in the background."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -21,6 +21,7 @@ _KEEP_CHARACTERS = 256 * 1024
 @dataclass(slots=True)
 class _Followed:
     attempt: int
+    pod: str
     run: Run
     task: asyncio.Task[None] | None = None
     cancelled_at: datetime | None = None
@@ -52,8 +53,9 @@ class Runs:
     ) -> None:
         """Start an attempt, or attach to it. One that is followed already stays as it is."""
         known = self._followed.get((uid, action.execution))
-        if known is not None and known.attempt == execution.attempt:
+        if known is not None and (known.attempt, known.pod) == (execution.attempt, action.pod.uid):
             return
+        self.forget(uid, action.execution)
         request, times = action.request, execution.timings or Timings()
         if request is not None:
             request = replace(request, env={**request.env, **late_env}, secret_env=secret_env)
@@ -66,7 +68,9 @@ class Runs:
             keep=_KEEP_CHARACTERS,
         )
         link = self._links.get(action.pod)
-        followed = _Followed(execution.attempt, Run(link, action.owner, request, record, files))
+        followed = _Followed(
+            execution.attempt, action.pod.uid, Run(link, action.owner, request, record, files)
+        )
         self._followed[uid, action.execution] = followed
         followed.task = asyncio.get_running_loop().create_task(
             self._follow(uid, followed), name=f"run {uid}/{action.execution}"
@@ -85,12 +89,17 @@ class Runs:
             followed.cancelled_at = self._clock.now()
             await followed.run.cancel()
 
-    def views(self, uid: str, attempts: Mapping[str, int]) -> dict[str, RunView]:
-        """Return what is known of a task's current attempts, by execution."""
+    def views(self, uid: str, executions: Iterable[ExecutionStatus]) -> dict[str, RunView]:
+        """Return what is known of a task's current attempts, each in the sandbox that it has, by execution."""
         found = {}
-        for name, attempt in attempts.items():
+        for execution in executions:
+            name, sandbox = execution.name, execution.sandbox
             followed = self._followed.get((uid, name))
-            if followed is not None and followed.attempt == attempt:
+            if (
+                followed is not None
+                and sandbox is not None
+                and (followed.attempt, followed.pod) == (execution.attempt, sandbox.pod_uid)
+            ):
                 record = followed.run.record
                 found[name] = replace(
                     followed.run.view,
@@ -102,7 +111,7 @@ class Runs:
         return found
 
     def forget(self, uid: str, execution: str) -> None:
-        """Forget an attempt that turned out not to have started, so that it can start elsewhere."""
+        """Stop following an attempt."""
         followed = self._followed.pop((uid, execution), None)
         if followed is not None and followed.task is not None:
             followed.task.cancel()

@@ -23,6 +23,7 @@ _V = TypeVar("_V")
 class _Entry(Generic[_V]):
     version: int
     value: _V
+    name: tuple[str, str]
 
 
 class Shelf(Generic[_V]):
@@ -62,8 +63,9 @@ class Shelf(Generic[_V]):
         if uid in self._gone or (known is not None and version <= known.version):
             return None
         value = self._parse(body)
-        self._entries[uid] = _Entry(version, value)
-        self._names[metadata["namespace"], metadata["name"]] = uid
+        name = metadata["namespace"], metadata["name"]
+        self._entries[uid] = _Entry(version, value, name)
+        self._names[name] = uid
         return value
 
     def remove(self, body: Json) -> _V | None:
@@ -82,11 +84,10 @@ class Shelf(Generic[_V]):
             namespace: that was listed; None: all.
         """
         return [
-            (uid, name)
-            for name, uid in self._names.items()
+            (uid, entry.name)
+            for uid, entry in self._entries.items()
             if uid not in uids
-            and (namespace is None or name[0] == namespace)
-            and (entry := self._entries.get(uid)) is not None
+            and (namespace is None or entry.name[0] == namespace)
             and entry.version <= version
         ]
 

@@ -44,7 +44,8 @@ from corral_operator.decisions.actions import (
 )
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.observed import Observed, Refusal, Rules
-from corral_operator.decisions.task import RUNNER, decide
+from corral_operator.decisions.programs import RUNNER
+from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.metrics import EXECUTIONS_STARTED, TASK_PHASE_SECONDS, TASKS_FINISHED
 from corral_operator.names import CONTAINER, cold_pod_name
@@ -61,6 +62,8 @@ class _Memory:
     seen: datetime
     #: Attempts whose pod was made, and those whose pod was refused; of (execution, attempt).
     made: set[tuple[str, int]] = field(default_factory=set)
+    assigned: set[tuple[str, int]] = field(default_factory=set)
+    position_told: datetime | None = None
     refusals: dict[tuple[str, int], Refusal] = field(default_factory=dict)
     logs: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -109,6 +112,7 @@ class Tasks:
         self._workers.forget(uid)
         self._memories.pop(uid, None)
         self._runs.drop_task(uid)
+        self._pools.queues.forget(uid)
         keys = task.pods if isinstance(task, FinishedTask) else _assigned_pods(task)
         for key in {*keys, *self._pools.claimed_by(uid)}:
             self._delete_pod(key)
@@ -141,6 +145,13 @@ class Tasks:
             if not written:
                 self.kick(uid)
                 return None
+            if plan.status.queue_position != task.status.queue_position:
+                memory.position_told = self._clock.now()
+            memory.assigned |= {
+                (action.execution, action.attempt)
+                for action in plan.actions
+                if isinstance(action, CreatePod) and action.program is not None
+            }
             self._measure(plan)
         for action in plan.actions:
             await self._act(task, memory, action)
@@ -173,13 +184,17 @@ class Tasks:
                 for name in names - pods.keys()
                 if (pod := self._store.last_seen(task.key.namespace, name)) is not None
             },
-            runs=self._runs.views(uid, attempts),
+            runs=self._runs.views(uid, task.status.executions),
             refusals={
                 name: refusal
                 for (name, attempt), refusal in memory.refusals.items()
                 if attempts.get(name, 1) == attempt
             },
             made=frozenset(name for name, attempt in memory.made if attempts.get(name, 1) == attempt),
+            assigned=frozenset(
+                name for name, attempt in memory.assigned - memory.made if attempts.get(name, 1) == attempt
+            ),
+            position_told=memory.position_told,
             pools=self._pools.supply(task),
             positions=self._pools.positions(task),
             logs={
@@ -328,6 +343,7 @@ class Tasks:
         uid = task.key.uid
         self._memories.pop(uid, None)
         self._runs.drop_task(uid)
+        self._pools.queues.forget(uid)
         for pod in {*task.pods, *self._pools.claimed_by(uid)}:
             self._delete_pod(pod)
         self._pools.release(uid, keep=frozenset())

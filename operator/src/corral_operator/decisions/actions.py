@@ -16,8 +16,6 @@ class Program:
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
-    #: Seconds that the pod may exist, its start included.
-    deadline_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,10 @@ class CreatePod:
     runtime_class: str | None = None
     #: The program of an image without a runner; None: the runner.
     program: Program | None = None
+    #: Seconds that the pod may exist, its start included, whether or not anybody looks after it.
+    deadline_seconds: int | None = None
+    #: The pool that had no sandbox for it.
+    missed_pool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def fit(
             f"there is no object store, and these files are too large for the task's status: {names}. "
             "Bring back less, or configure a store"
         )
-        return ended(execution, Reason.OUTPUT_LIMIT, message, now, field="spec.outputs")
+        execution = ended(execution, Reason.OUTPUT_LIMIT, message, now, field="spec.outputs")
     room = settings.status_bytes - sum(_size(other) for other in others)
     if _size(execution) <= room:
         return execution

@@ -59,6 +59,10 @@ class Observed:
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     #: Executions whose pod of the current attempt was made at some time by this operator.
     made: frozenset[str] = frozenset()
+    #: Executions whose pod this operator itself wrote into the status before it made it.
+    assigned: frozenset[str] = frozenset()
+    #: When the position in a queue was last told.
+    position_told: datetime | None = None
     #: Pools of the namespace, with the sandboxes that this task may have now.
     pools: tuple[PoolSupply, ...] = ()
     #: Position in a pool's queue, from 1, by execution.

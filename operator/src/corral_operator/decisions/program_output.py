@@ -5,16 +5,21 @@ from datetime import datetime
 
 from corral.api import ExecutionStatus, Phase, Reason, Timings
 from corral.api.json_values import json_problem
-from corral.sandbox.plan import Planned
 from corral_operator.decisions.status import ended, time_text
 
 
-def with_program_result(execution: ExecutionStatus, planned: Planned, now: datetime) -> ExecutionStatus:
-    """Return the execution as completed, with its result; ``ToolError`` where the output is not what it should be."""
+def with_program_result(execution: ExecutionStatus, json_result: bool, now: datetime) -> ExecutionStatus:  # noqa: FBT001
+    """Return the execution as completed, with its result.
+
+    Args:
+        execution: with its output.
+        json_result: the output is one JSON value; if it is none, the execution ends with ``ToolError``.
+        now: when it ended.
+    """
     text = execution.output.stdout if execution.output is not None else ""
     result: object = text
     problem: object
-    if planned.request.run.get("resultFormat") == "json":
+    if json_result:
         try:
             result = json.loads(text)
             problem = json_problem(result)

@@ -21,6 +21,9 @@ STARTING_SANDBOX = "StartingSandbox"
 WAITING_TO_RETRY = "WaitingToRetry"
 SANDBOX_ASSIGNED = "SandboxAssigned"
 
+#: metav1.Condition takes 32,768 characters; nobody reads as many, and the execution has the whole.
+_MOST_MESSAGE = 4096
+
 _PHASES = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}
 
 
@@ -74,7 +77,7 @@ def condition(
         type=kind,
         status=status,
         reason=reason,
-        message=message,
+        message=message[:_MOST_MESSAGE],
         last_transition_time=time_text(now) if changed or before is None else before.last_transition_time,
         observed_generation=generation,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from corral.api import AgentTaskSpec, AgentTaskStatus
+from corral.api import AgentTaskSpec, AgentTaskStatus, Timings
 from corral.api.problems import problems_in
 from corral_operator.names import CALLER_LABEL
 from corral_operator.views import Json, ObjectKey, parse_time
@@ -105,7 +105,13 @@ def task_view(body: Json) -> TaskView:
 
 def _status(raw: Json) -> tuple[AgentTaskStatus, str]:
     try:
-        return AgentTaskStatus.model_validate(raw), ""
+        status = AgentTaskStatus.model_validate(raw)
+        for execution in status.executions:
+            for text in (execution.timings or Timings()).model_dump().values():
+                parse_time(text)
     except ValidationError as error:
         first = problems_in(error, AgentTaskStatus, prefix=("status",))[0]
         return AgentTaskStatus(), f"{first.path}: {first.message}"
+    except ValueError as error:  # a time of the right form that is none
+        return AgentTaskStatus(), f"status.executions: {error}"
+    return status, ""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from corral.api import Frame, InputFile
+from corral.api import Frame, FrameError, InputFile
 from corral.sandbox.channel import RunnerChannel
 from corral.sandbox.errors import RequestRefusedError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
@@ -67,10 +67,13 @@ class PodChannel(RunnerChannel):
             raise SandboxLostError(self.lost or "the connection ended")
         if reply["type"] == "error":
             raise RequestRefusedError(reply["code"], reply["message"])
-        owner = reply["owner"]
-        return Description(
-            None if owner is None else Owner(owner["uid"], owner["attempt"]), tuple(reply["executions"])
-        )
+        try:
+            owner = reply["owner"]
+            return Description(
+                None if owner is None else Owner(owner["uid"], owner["attempt"]), tuple(reply["executions"])
+            )
+        except (KeyError, TypeError) as error:
+            raise SandboxLostError(f"the runner answered with something else: {error!r}") from error
 
 
 class Link:
@@ -201,7 +204,7 @@ class Link:
         while True:
             try:
                 await self._connect()
-            except (OSError, TimeoutError, SandboxLostError, RequestRefusedError) as error:
+            except (OSError, TimeoutError, SandboxLostError, RequestRefusedError, FrameError) as error:
                 self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -60,11 +60,13 @@ class Run:
         except SandboxLostError as error:
             return RunView(lost=str(error), began=self.record.started is not None)
         except FrameError as error:
-            return RunView(ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__))
+            return RunView(
+                ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__), began=True
+            )
         if not await self._link.answers(_ANSWER_SECONDS):
             return RunView(lost="the runner does not answer any more", began=True)
         message = "the deadline passed and the runner did not end the tool; its pod is taken away"
-        return RunView(ended=self._ended(Reason.DEADLINE_EXCEEDED, message, "DeadlineExceeded"))
+        return RunView(ended=self._ended(Reason.DEADLINE_EXCEEDED, message, "DeadlineExceeded"), began=True)
 
     def _patience(self) -> float | None:
         """Seconds from the start on; an attached one of unknown length ends by its own runner's clock."""

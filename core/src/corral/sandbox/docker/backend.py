@@ -15,7 +15,6 @@ from corral.sandbox.docker.leftovers import OWNER_LABEL, OwnerProcess
 from corral.sandbox.docker.options import DockerOptions
 from corral.sandbox.docker.program import ProgramSandbox
 from corral.sandbox.docker.sandbox import DockerSandbox
-from corral.sandbox.embedded import PRELOAD
 from corral.sandbox.errors import (
     ImageUnavailableError,
     IsolationUnavailableError,
@@ -24,6 +23,7 @@ from corral.sandbox.errors import (
     UnsupportedError,
 )
 from corral.sandbox.port import SandboxNeeds
+from corral.sandbox.preload import PRELOAD
 from corral.sandbox.profile import DEFAULT_PROFILE, Profile
 
 _T = TypeVar("_T")
@@ -80,6 +80,7 @@ class DockerBackend:
         self._live: set[DockerSandbox | ProgramSandbox] = set()
         self._work: set[asyncio.Task[Any]] = set()
         self._refill: asyncio.Task[None] | None = None
+        self._filling = asyncio.Lock()
         self._closed = False
 
     @property
@@ -118,8 +119,9 @@ class DockerBackend:
             IsolationUnavailableError: there is no daemon, or no image.
             SandboxStartError: they did not start.
         """
-        while len(self._waiting) < self._size:
-            self._waiting.append(await self._uncancelled(self._runner(self._default_needs())))
+        async with self._filling:
+            while len(self._waiting) < self._size and not self._closed:
+                self._waiting.append(await self._uncancelled(self._runner(self._default_needs())))
 
     def release(self, sandbox: DockerSandbox | ProgramSandbox) -> None:
         """End a sandbox in the background; ``close`` of the backend waits for it."""
@@ -277,8 +279,9 @@ class DockerBackend:
 
     async def _fill(self) -> None:
         with suppress(SandboxError):  # whoever needs the next sandbox is told why there is none
-            while len(self._waiting) < self._size and not self._closed:
-                self._waiting.append(await self._runner(self._default_needs()))
+            async with self._filling:
+                while len(self._waiting) < self._size and not self._closed:
+                    self._waiting.append(await self._runner(self._default_needs()))
 
     async def _uncancelled(self, making: Coroutine[Any, Any, _T]) -> _T:
         """Wait for a sandbox; if the caller goes away meanwhile, end it when it has come."""

@@ -89,7 +89,7 @@ class Room:
 def runner_container(room: Room, profile: Profile, preload: tuple[str, ...] = ()) -> dict[str, Any]:
     """Describe a container whose first process is the runner.
 
-    The image's entry point must start ``corral_runner`` with the words that follow it.
+    The image's entry point must be ``corral_runner serve``, as the Dockerfile has it; what follows are the settings.
     """
     file_systems = [*([] if room.workspace else [WORKSPACE]), *_SCRATCH]
     settings = {
@@ -102,7 +102,7 @@ def runner_container(room: Room, profile: Profile, preload: tuple[str, ...] = ()
         "boundWorkspace": room.workspace is not None,
     }
     body = _container(room, profile)
-    body["Cmd"] = ["serve", json.dumps(settings, separators=(",", ":"))]
+    body["Cmd"] = [json.dumps(settings, separators=(",", ":"))]
     body["HostConfig"]["Tmpfs"] = _tmpfs(room, file_systems)
     return body
 
@@ -136,6 +136,9 @@ def program_container(room: Room, profile: Profile, program: Program) -> dict[st
     host["Tmpfs"] = _tmpfs(room, file_systems, read_only=() if program.may_write else (WORKSPACE,))
     # Its exit and whether the kernel killed it are looked at afterwards; then it is removed.
     host["AutoRemove"] = False
+    # The first process of a pid namespace takes no signal that it has no handler for (pid_namespaces(7)), SIGXFSZ among
+    # them; a program does not expect that. The engine's own init, a few kilobytes, is first instead.
+    host["Init"] = True
     cpu = max(1, int(program.cpu_seconds + 0.999))
     host["Ulimits"] = [
         *(limit for limit in host["Ulimits"] if limit["Name"] != "nofile"),
@@ -158,7 +161,12 @@ def _container(room: Room, profile: Profile) -> dict[str, Any]:
         "ReadonlyRootfs": "system" not in off,
         "Privileged": False,
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        # The daemon's own filter of system calls stays in force, and stands around the runner too. A profile without
+        # the runner's filter, which only tests have, is without this one as well, or it would prove nothing.
+        "SecurityOpt": [
+            "no-new-privileges",
+            *(["seccomp=unconfined"] if "seccomp" in profile.runner_layers_off else []),
+        ],
         **room.limits.update(),
         "OomKillDisable": False,
         "Ulimits": [

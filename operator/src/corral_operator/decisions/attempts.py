@@ -1,0 +1,136 @@
+"""What became of an attempt that has a sandbox. Pure."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason, SandboxStatus
+from corral.sandbox.plan import Planned
+from corral_operator.decisions import status as statuses
+from corral_operator.decisions.actions import Cancel, DeletePod
+from corral_operator.decisions.draft import Draft, Stopped
+from corral_operator.decisions.observed import RunView
+from corral_operator.decisions.placement import start
+from corral_operator.decisions.pod_failure import PodFailure, pod_failure, pod_gone
+from corral_operator.decisions.programs import RUNNER, look_at_program
+from corral_operator.views import PodView
+
+#: What became of a pod is often known only some time after its runner fell silent: a node counts as lost after
+#: about 50 s.
+_LOST_PATIENCE = timedelta(seconds=120)
+#: A cancelled tool has this long to end by itself; then its pod is taken away.
+_CANCEL_PATIENCE = timedelta(seconds=10)
+
+
+def look_at_attempt(
+    draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, stopped: Stopped | None
+) -> None:
+    """Look at an execution whose sandbox stands in the status."""
+    sandbox = execution.sandbox
+    assert sandbox is not None
+    pod = draft.observed.pods.get(sandbox.pod_name or "")
+    if pod is not None and sandbox.pod_uid is not None and pod.key.uid != sandbox.pod_uid:
+        pod = None
+    call = draft.call(spec, execution.name)
+    planned = None if call is None else draft.planned(call, execution.attempt)
+    if RUNNER in sandbox.weakened:
+        look_at_program(draft, execution, planned if isinstance(planned, Planned) else None, pod, stopped)
+        return
+    run = draft.observed.runs.get(execution.name)
+    if run is None:
+        if pod is None:
+            _end_or_fail(draft, execution, gone(draft, sandbox), stopped)
+        else:
+            # Once it is stopped, what was started before is followed, and nothing is started.
+            asked = planned if isinstance(planned, Planned) and stopped is None else None
+            start(draft, execution, pod, asked)
+    elif run.never_started is not None:
+        _take_back(draft, execution, run, pod, stopped)
+    elif run.ended is not None:
+        _take_result(draft, execution, run, pod, stopped)
+    elif run.lost is not None:
+        _look_for_cause(draft, execution, run, pod, stopped)
+    elif stopped is not None:
+        _ask_to_end(draft, execution, run, pod)
+
+
+def gone(draft: Draft, sandbox: SandboxStatus) -> PodFailure:
+    """Say why a pod does not exist any more."""
+    name = sandbox.pod_name or ""
+    return pod_gone(name, sandbox.node, draft.observed.last_seen.get(name))
+
+
+def _end_or_fail(
+    draft: Draft, execution: ExecutionStatus, failure: PodFailure, stopped: Stopped | None
+) -> None:
+    if stopped is not None:
+        draft.end(execution, *stopped, ran=failure.ran)
+    else:
+        draft.fail(execution, failure)
+
+
+def _ask_to_end(draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None) -> None:
+    if run.cancelled_at is None:
+        draft.actions.append(Cancel(execution.name))
+        draft.wake_at(draft.now + _CANCEL_PATIENCE)
+    elif draft.now < run.cancelled_at + _CANCEL_PATIENCE:
+        draft.wake_at(run.cancelled_at + _CANCEL_PATIENCE)
+    elif pod is not None:
+        draft.delete_pod(pod)
+
+
+def _take_back(
+    draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None, stopped: Stopped | None
+) -> None:
+    """A waiting sandbox turned out to be used already: it goes, and the execution takes another."""
+    if pod is not None:
+        draft.actions.append(DeletePod(pod.key))
+    if stopped is not None:
+        draft.end(execution, *stopped, ran=False)
+        return
+    if execution.sandbox is None or not execution.sandbox.warm:
+        draft.end(execution, Reason.SANDBOX_FAILED, run.never_started or "", ran=False)
+        return
+    draft.executions[execution.name] = execution.model_copy(update={"phase": Phase.PENDING, "sandbox": None})
+
+
+def _take_result(
+    draft: Draft,
+    execution: ExecutionStatus,
+    run: RunView,
+    pod: PodView | None,
+    stopped: Stopped | None,
+) -> None:
+    assert execution.sandbox is not None
+    assert run.ended is not None
+    sandbox = execution.sandbox.model_copy(update={"isolation": run.isolation, "weakened": run.weakened})
+    result = run.ended.model_copy(update={"sandbox": sandbox})
+    if result.reason is Reason.CANCELLED and stopped is None:
+        # Nobody cancelled: the pod is being taken away, and its runner ended the tool in time to say so.
+        failure = pod_failure(pod, draft.now, timedelta(0)) if pod is not None else None
+        draft.fail(result, replace(failure or gone(draft, sandbox), ran=True))
+        return
+    if result.reason is Reason.CANCELLED and stopped is not None and stopped[0] is not Reason.CANCELLED:
+        result = statuses.ended(result, *stopped, draft.now)
+    draft.finish(result, ran=run.began, pod=pod)
+
+
+def _look_for_cause(
+    draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None, stopped: Stopped | None
+) -> None:
+    """The runner was lost without a word: what became of its pod is the reason."""
+    assert execution.sandbox is not None
+    if stopped is not None:
+        draft.end(execution, *stopped, ran=None)
+        return
+    if pod is None:
+        draft.fail(execution, gone(draft, execution.sandbox))
+        return
+    failure = pod_failure(pod, draft.now, _LOST_PATIENCE)
+    since = run.lost_at or draft.now
+    if failure is not None:
+        draft.fail(execution, failure)
+    elif draft.now >= since + _LOST_PATIENCE:
+        message = f"the runner in pod {pod.key.name} on node {pod.node} was lost: {run.lost}"
+        draft.end(execution, Reason.SANDBOX_FAILED, message, ran=None)
+    else:
+        draft.wake_at(since + _LOST_PATIENCE)

@@ -1,0 +1,233 @@
+"""A plan in the making: the executions as they will stand, and what is to be done. Changed only within one look."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from corral.api import (
+    AgentTaskSpec,
+    ExecutionStatus,
+    Phase,
+    Reason,
+    ReferenceProblem,
+    StepOutcome,
+    Timings,
+    parse_duration,
+    resolve_arguments,
+)
+from corral.catalogue import ToolNotFoundError
+from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
+from corral.sandbox.port import Owner
+from corral_operator.decisions import status as statuses
+from corral_operator.decisions.actions import Action, DeletePod, Tell, Waiting
+from corral_operator.decisions.bounds import fit
+from corral_operator.decisions.observed import Observed, Rules
+from corral_operator.decisions.pod_failure import PodFailure
+from corral_operator.decisions.task_view import TaskView
+from corral_operator.names import cold_pod_name
+from corral_operator.views import ObjectKey, PodView
+
+#: A task of one tool has one execution, called so.
+MAIN = "main"
+#: A task that waits this long is told so in its status; before, the write would cost more than it says.
+_SAY_AFTER = timedelta(seconds=3)
+_ABILITIES = Abilities(images=True, runtime_classes=True)
+
+#: Why nothing more of a task may start: the reason, and the same in words.
+Stopped = tuple[Reason, str]
+
+
+@dataclass(slots=True)
+class Draft:
+    """One look at one task."""
+
+    task: TaskView
+    observed: Observed
+    now: datetime
+    rules: Rules
+    #: By name, in the order in which they began.
+    executions: dict[str, ExecutionStatus] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    claims: list[tuple[str, ObjectKey]] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    wake: datetime | None = None
+    retry_after: int | None = None
+
+    def wake_at(self, moment: datetime) -> None:
+        """Look again then, if nothing happens before."""
+        self.wake = moment if self.wake is None else min(self.wake, moment)
+
+    # --- what is asked ---
+
+    def stopped(self) -> Stopped | None:
+        """Say why nothing more may start, None while it may."""
+        spec = self.task.spec
+        if self.task.cancel:
+            return Reason.CANCELLED, "spec.cancel was set"
+        if spec is None or spec.active_deadline_seconds is None:
+            return None
+        deadline = self.task.created + timedelta(seconds=spec.active_deadline_seconds)
+        if self.now < deadline:
+            self.wake_at(deadline)
+            return None
+        seconds = spec.active_deadline_seconds
+        return Reason.DEADLINE_EXCEEDED, f"the task's activeDeadlineSeconds of {seconds} passed"
+
+    def call(self, spec: AgentTaskSpec, name: str) -> Call | None:
+        """Return the call of an execution that has begun; None if its spec no longer has it."""
+        if not spec.steps:
+            return Call(MAIN, spec.tool or "", spec.arguments, spec)
+        step = next((step for step in spec.steps if step.name == name), None)
+        if step is None:
+            return None
+        try:
+            return Call(name, step.tool, resolve_arguments(step, self.finished()), spec, step)
+        except ReferenceProblem:
+            return None
+
+    def planned(self, call: Call, attempt: int) -> Planned | Refusal:
+        """Say what will be executed for a call, or why nothing."""
+        return plan(
+            call,
+            self.owner(call.name, attempt),
+            catalogue=self.rules.catalogue,
+            policy=self.rules.policy,
+            secrets={},
+            abilities=_ABILITIES,
+        )
+
+    def owner(self, execution: str, attempt: int) -> Owner:
+        """Return whom a sandbox serves that runs this attempt."""
+        return Owner(f"{self.task.key.uid}/{execution}", attempt)
+
+    # --- executions ---
+
+    def begin(self, name: str, tool: str, attempt: int, queued: datetime) -> ExecutionStatus:
+        """Add an attempt that has no sandbox yet."""
+        timings = Timings.model_construct(
+            queued=statuses.time_text(queued), claimed=None, started=None, finished=None
+        )
+        execution = ExecutionStatus(
+            name=name, tool=tool, attempt=attempt, phase=Phase.PENDING, timings=timings
+        )
+        self.executions[name] = execution
+        return execution
+
+    def finished(self) -> dict[str, StepOutcome]:
+        """Return how the executions ended that have."""
+        return {
+            name: StepOutcome.of(execution)
+            for name, execution in self.executions.items()
+            if execution.reason is not None
+        }
+
+    def open(self) -> list[str]:
+        """Return the executions that have begun and have not ended."""
+        return [name for name, execution in self.executions.items() if execution.reason is None]
+
+    def cold_pod(self, execution: ExecutionStatus) -> str:
+        """Return the name of the pod that is made for this attempt, if one is."""
+        return cold_pod_name(self.task.key.name, self.task.key.uid, execution.name, execution.attempt)
+
+    def queued_at(self, execution: ExecutionStatus) -> datetime:
+        """Return when an attempt began to wait, or, before a retry, when it may begin."""
+        text = execution.timings.queued if execution.timings is not None else None
+        return self.now if text is None else datetime.fromisoformat(text)
+
+    def say(self, execution: ExecutionStatus, message: str) -> None:
+        """Tell people what an execution waits for, once it has waited long enough for somebody to wonder."""
+        say_at = self.queued_at(execution) + _SAY_AFTER
+        if self.now < say_at:
+            self.wake_at(say_at)
+        elif execution.message != message:
+            self.executions[execution.name] = execution.model_copy(update={"message": message})
+
+    # --- ends ---
+
+    def refuse(
+        self,
+        execution: ExecutionStatus,
+        reason: Reason,
+        message: str,
+        *,
+        field: str | None = None,
+        rule: str | None = None,
+    ) -> None:
+        """End an execution for what the task is; trying again would change nothing."""
+        self.executions[execution.name] = statuses.ended(
+            execution, reason, message, self.now, field=field, rule=rule
+        )
+        self.drop_cold_pod(execution)
+
+    def fail(self, execution: ExecutionStatus, failure: PodFailure) -> None:
+        """End an execution for what became of its pod."""
+        self.end(execution, failure.reason, failure.message, ran=failure.ran, field=failure.field)
+
+    def end(
+        self,
+        execution: ExecutionStatus,
+        reason: Reason,
+        message: str,
+        *,
+        ran: bool | None,
+        field: str | None = None,
+    ) -> None:
+        """End an execution from outside.
+
+        Args:
+            execution: as it stands.
+            reason: of its end.
+            message: the same in words.
+            ran: whether the tool may have begun; None: not known.
+            field: of the task that is to blame.
+        """
+        ended = statuses.ended(execution, reason, message, self.now, field=field)
+        sandbox = execution.sandbox
+        pod = self.observed.pods.get((sandbox.pod_name or "") if sandbox is not None else "")
+        if pod is not None and sandbox is not None and sandbox.pod_uid not in {None, pod.key.uid}:
+            pod = None  # another one by now
+        self.finish(ended, ran=False if sandbox is None else ran, pod=pod)
+
+    def finish(self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None) -> None:
+        """Record how an attempt ended, or begin the next one where the task asks for it and it is safe."""
+        if pod is not None:
+            self.delete_pod(pod)
+        again_at = self._retry_at(execution, may_have_run=ran is not False)
+        if again_at is None:
+            others = [other for name, other in self.executions.items() if name != execution.name]
+            self.executions[execution.name] = fit(execution, others, self.rules.settings, self.now)
+            return
+        following = self.begin(execution.name, execution.tool, execution.attempt + 1, again_at)
+        message = f"attempt {execution.attempt} ended with {execution.reason}: {execution.message}"
+        self.executions[execution.name] = following.model_copy(update={"message": message})
+        self.actions.append(Tell("Warning", "Retrying", message))
+        self.wake_at(again_at)
+
+    def delete_pod(self, pod: PodView) -> None:
+        """Take a pod away."""
+        action = DeletePod(pod.key)
+        if not pod.deleting and action not in self.actions:
+            self.actions.append(action)
+
+    def drop_cold_pod(self, execution: ExecutionStatus) -> None:
+        """Take the pod away that was made for an attempt, if there is one."""
+        pod = self.observed.pods.get(self.cold_pod(execution))
+        if pod is not None and pod.owner_uid == self.task.key.uid:
+            self.delete_pod(pod)
+
+    def _retry_at(self, execution: ExecutionStatus, *, may_have_run: bool) -> datetime | None:
+        spec = self.task.spec
+        if spec is None or spec.retry is None or self.stopped() is not None:
+            return None
+        retry = spec.retry
+        if execution.attempt >= retry.max_attempts or execution.reason not in retry.reasons:
+            return None
+        if may_have_run and not self._is_idempotent(execution.tool):
+            return None
+        pause = parse_duration(retry.backoff) * 2 ** (execution.attempt - 1)
+        return self.now + timedelta(seconds=pause)
+
+    def _is_idempotent(self, tool: str) -> bool:
+        try:
+            return self.rules.catalogue.get(tool).spec.idempotent
+        except ToolNotFoundError:
+            return False

@@ -1,0 +1,124 @@
+"""M10: the chart on a real cluster, from `helm install` to `helm uninstall`.
+
+The cluster's nodes must have the images; ``python -m rig`` loads them. Others than the chart's default are named by
+CORRAL_OPERATOR_IMAGE and CORRAL_SANDBOX_IMAGE.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chart.cluster import Refused, definitions, get, helm, kubectl, namespace
+from chart.rendering import CHART, ROOT, render
+from chart.test_values import EVERYTHING
+from eventually import eventually
+
+
+def images() -> dict[str, Any]:
+    def parts(variable: str, default: str) -> dict[str, str]:
+        repository, _, tag = os.environ.get(variable, default).rpartition(":")
+        return {"repository": repository, "tag": tag}
+
+    return {
+        "image": parts("CORRAL_OPERATOR_IMAGE", "corral/operator:dev"),
+        "sandbox": {"image": parts("CORRAL_SANDBOX_IMAGE", "corral/sandbox:dev")},
+    }
+
+
+@pytest.fixture
+def place() -> Iterator[str]:
+    with namespace({"pod-security.kubernetes.io/enforce": "restricted"}) as name:
+        yield name
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"namespaces": ["*"], "operator": {"replicas": 2}},
+        {key: value for key, value in EVERYTHING.items() if key not in {"namespaces", "secrets"}},
+        {"sandbox": {"allowedImages": ["a/b", "c"]}, "secrets": {"allowed": False}, "pools": []},
+        {"admission": {"actions": ["Warn", "Audit"]}},
+    ],
+    ids=["defaults", "everywhere", "everything", "closed", "warn"],
+)
+def test_M10_a_real_api_server_takes_every_object(place: str, values: dict[str, Any]) -> None:
+    definitions()
+    objects = [
+        each for each in render(values, namespace=place) if not each["apiVersion"].startswith("monitoring.")
+    ]
+    told = kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", stdin=objects)
+    assert len(told.splitlines()) == len(objects)
+    assert "Warning" not in told
+
+
+def test_M10_helm_asks_the_server_before_it_installs(place: str) -> None:
+    told = helm("install", "corral", str(CHART), "--namespace", place, "--dry-run=server")
+    assert "kind: ValidatingAdmissionPolicy" in told
+
+
+@pytest.mark.timeout(600)
+def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
+    chart, where = str(CHART), ("--namespace", place)
+    wait = ("--wait", "--timeout", "120s")
+    assert "helm test corral" in helm("install", "corral", chart, *where, *wait, values=images())
+    eventually(
+        lambda: get("sandboxpool", "default", place).get("status", {}).get("ready"),
+        lambda n: n == 2,
+        seconds=60,
+    )
+
+    told = helm("test", "corral", *where, "--timeout", "240s")
+    assert "Phase:          Succeeded" in told
+    assert "Failed" not in told
+
+    kubectl("apply", *where, "-f", str(ROOT / "k8s/samples/01-calculator.yaml"))
+    kubectl(
+        "wait", *where, "--for=jsonpath={.status.reason}=Completed", "--timeout=60s", "agenttask/calculator"
+    )
+    before = get("agenttask", "calculator", place)
+    assert before["status"]["executions"][0]["result"] == 100
+
+    helm("upgrade", "corral", chart, *where, *wait, values={**images(), "operator": {"replicas": 2}})
+    managers = get("crd", "agenttasks.corral.dev", place)["metadata"].get("managedFields", [])
+    shown = json.loads(kubectl("get", "crd", "agenttasks.corral.dev", "--show-managed-fields", "-o", "json"))
+    assert "corral-chart" in {each["manager"] for each in managers or shown["metadata"]["managedFields"]}
+    assert get("agenttask", "calculator", place) == before
+    kubectl("delete", *where, "agenttask", "calculator")
+    kubectl("apply", *where, "-f", str(ROOT / "k8s/samples/01-calculator.yaml"))
+    kubectl(
+        "wait", *where, "--for=jsonpath={.status.reason}=Completed", "--timeout=60s", "agenttask/calculator"
+    )
+    # The hooks' accounts and rights were there only for a moment.
+    left = kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
+    assert f"corral-crds.{place}" not in left
+
+    helm("uninstall", "corral", *where, *wait)
+    assert get("agenttask", "calculator", place)["status"]["reason"] == "Completed"
+    eventually(lambda: kubectl("get", "pods", *where, "-o", "name"), lambda names: names == "", seconds=60)
+    kept = kubectl(
+        "get",
+        "networkpolicies,roles,rolebindings,deployments,sandboxpools,secrets,poddisruptionbudgets,jobs",
+        *where,
+        "-o",
+        "name",
+    )
+    assert sorted(kept.split()) == [
+        "networkpolicy.networking.k8s.io/corral-sandbox",
+        "secret/corral-runner-key",
+    ]
+    assert f".{place}" not in kubectl(
+        "get", "validatingadmissionpolicies,validatingadmissionpolicybindings", "-o", "name"
+    )
+
+    # And once more, over what was left, under another name.
+    helm("install", "again", chart, *where, *wait, values=images())
+    helm("uninstall", "again", *where, *wait)
+    # Nothing of Corral's holds the namespace back.
+    kubectl("delete", "namespace", place, "--timeout=60s")
+    with pytest.raises(Refused, match="not found"):
+        get("namespace", place, place)
+    kubectl("create", "namespace", place)  # for whoever deletes it next

@@ -1,0 +1,88 @@
+"""M4, B3, B4: what happens where nothing waits: a queue that is fair, or a refusal that says when to come back."""
+
+from cluster.installation import Installation
+from cluster.tenant import Tenant, main_of, reason_of
+from cluster.watching import Watch
+
+
+def _position(seen: Watch, name: str) -> int | None:
+    position: int | None = (seen.now[name].get("status") or {}).get("queuePosition")
+    return position
+
+
+def _calculate(tenant: Tenant, caller: str = "", **spec: object) -> str:
+    labels = {"corral.dev/caller": caller} if caller else {}
+    return tenant.start("calculator", arguments={"expression": "1"}, labels=labels, **spec)
+
+
+def _order(tenant: Tenant, names: list[str]) -> list[str]:
+    tasks = tenant.all_ended(names, seconds=100)
+    assert {reason_of(task) for task in tasks} == {"Completed"}
+    tasks.sort(key=lambda task: str(main_of(task)["timings"]["claimed"]))
+    return [task["metadata"]["name"] for task in tasks]
+
+
+def test_B3_who_waits_is_told_the_position_and_served_in_turn(tenant: Tenant) -> None:
+    """The pool is scaled to zero and back: until then everybody waits."""
+    tenant.create(
+        "SandboxPool",
+        "pool",
+        spec={"replicas": 0, "whenEmpty": "Queue", "refill": {"perSecond": 1, "burst": 1}},
+    )
+    first = _calculate(tenant)
+    told = tenant.tasks.until(lambda seen: _position(seen, first))
+    assert told == 1
+    second = _calculate(tenant)
+    assert tenant.tasks.until(lambda seen: _position(seen, second)) == 2
+    status = tenant.tasks.now[second]["status"]
+    assert status["phase"] == "Pending"
+    assert "position 2" in status["message"]
+    assert "pool pool" in status["message"]
+    urgent = _calculate(tenant, priority=10)
+    assert tenant.tasks.until(lambda seen: _position(seen, urgent)) == 1
+    tenant.tasks.until(lambda seen: _position(seen, first) == 2 and _position(seen, second) == 3)
+    tenant.kubectl("scale", "sandboxpool/pool", "--replicas=1")
+    assert _order(tenant, [first, second, urgent]) == [urgent, first, second]
+    assert "queuePosition" not in tenant.tasks.now[second]["status"]
+
+
+def test_B4_a_caller_with_many_tasks_holds_up_another_by_one(tenant: Tenant) -> None:
+    tenant.create(
+        "SandboxPool",
+        "pool",
+        spec={"replicas": 0, "whenEmpty": "Queue", "refill": {"perSecond": 2, "burst": 1}},
+    )
+    flood = [_calculate(tenant, "flood") for _ in range(6)]
+    tenant.tasks.until(lambda seen: all(_position(seen, name) for name in flood))
+    modest = [_calculate(tenant, "modest") for _ in range(2)]
+    tenant.tasks.until(lambda seen: all(_position(seen, name) for name in modest))
+    tenant.kubectl("scale", "sandboxpool/pool", "--replicas=1")
+    served = _order(tenant, flood + modest)
+    assert served.index(modest[0]) <= 1, served
+    assert served.index(modest[1]) <= 3, served
+
+
+def test_B3_a_waiting_task_can_be_cancelled_and_runs_out_of_time(tenant: Tenant) -> None:
+    tenant.create("SandboxPool", "pool", spec={"replicas": 0, "whenEmpty": "Queue"})
+    cancelled, late = _calculate(tenant), _calculate(tenant, activeDeadlineSeconds=5)
+    tenant.tasks.until(lambda seen: _position(seen, cancelled))
+    tenant.cancel(cancelled)
+    assert reason_of(tenant.ended(cancelled)) == "Cancelled"
+    assert reason_of(tenant.ended(late)) == "DeadlineExceeded"
+    assert tenant.api.list("Pod", tenant.name) == []
+
+
+def test_B3_a_pool_that_refuses_says_when_to_come_back(tenant: Tenant, operator: Installation) -> None:
+    tenant.create("SandboxPool", "pool", spec={"replicas": 0, "whenEmpty": "Refuse"})
+    tenant.pool_is_full(0)
+    _ = tenant.pods
+    task = tenant.ended(_calculate(tenant), seconds=10)
+    assert reason_of(task) == "QuotaExceeded"
+    assert task["status"]["retryAfterSeconds"] > 0
+    assert "whenEmpty is Refuse" in task["status"]["message"]
+    assert tenant.pods.names() == set()
+
+
+def test_M4_an_empty_pool_that_does_neither_gives_a_cold_pod(tenant: Tenant) -> None:
+    tenant.create("SandboxPool", "pool", spec={"replicas": 0, "whenEmpty": "Cold"})
+    assert main_of(tenant.ended(_calculate(tenant)))["sandbox"]["warm"] is False

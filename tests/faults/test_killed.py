@@ -1,0 +1,49 @@
+"""B13: an operator that is killed at any of its writes loses nothing and starts nothing twice."""
+
+import itertools
+import os
+import time
+
+import pytest
+from faults import workload
+from faults.scene import Scene
+
+#: Seconds that go into seeds; the first round always runs to its end.
+_BUDGET_SECONDS = float(os.environ.get("CORRAL_FAULTS_KILL_SECONDS", "150"))
+_FIRST_SEED = int(os.environ.get("CORRAL_FAULTS_SEED", "1"))
+_PAST_A_WRITE = ["unanswered", "answered"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("stage", _PAST_A_WRITE)
+def test_B13_killed_after_each_write_in_turn(scene: Scene, stage: str) -> None:
+    scene.open(pool=3)
+    scene.operate()
+    scene.warm_up(3)
+    scene.harness.call("kill_at_writes", name="a", seed=1, stages=[stage], gap=[1, 1], kills=30)
+    scene.submit(workload.batch(stage[:2]))
+    scene.finish(seconds=240)
+    kills = scene.harness.call("kills", name="a")
+    scene.check(f"killed at {len(kills)} writes in turn, {stage}")
+    assert len(kills) >= 20, kills
+    print(sorted(set(kills)))
+
+
+@pytest.mark.timeout(900)
+def test_B13_killed_at_writes_by_chance_with_many_seeds(scene: Scene) -> None:
+    scene.open(pool=3)
+    scene.operate()
+    scene.warm_up(3)
+    deadline = time.monotonic() + _BUDGET_SECONDS
+    kills = 0
+    for seed in itertools.count(_FIRST_SEED):
+        stages = ["unwritten", *_PAST_A_WRITE]
+        scene.harness.call("kill_at_writes", name="a", seed=seed, stages=stages, gap=[1, 6], kills=8)
+        scene.submit(workload.batch(f"s{seed}"))
+        scene.finish(seconds=180)
+        kills += len(scene.harness.call("kills", name="a"))
+        print(f"seed {seed}: {kills} kills so far")
+        if time.monotonic() > deadline:
+            break
+    scene.check(f"seeds {_FIRST_SEED} to {seed}, {kills} kills")
+    assert kills >= 8
