@@ -57,12 +57,44 @@ verify: setup ## fail if a generated file is not what the models say
 bench: setup ## measure speed and memory: ratios within one run
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
+RIG := PYTHONPATH=scripts $(BIN)/python -m rig
+
+.PHONY: kind-up
+kind-up: setup ## make a kind cluster, build and load the images, install the chart; print how to use it
+	@$(RIG) up $(RIG_ARGS)
+	@$(RIG) images
+	@$(RIG) install
+
+.PHONY: kind-down
+kind-down: setup ## delete the kind cluster and stop the rig's own Docker daemon
+	@$(RIG) down
+
+.PHONY: image
+image: setup ## build the images corral/sandbox:dev and corral/operator:dev
+	@$(RIG) image sandbox-image/Dockerfile corral/sandbox:dev
+	@$(RIG) image operator/Dockerfile corral/operator:dev
+
+.PHONY: test-cluster
+test-cluster: setup ## run the cluster tests, in the cluster of KUBECONFIG or in a kind cluster made for them
+	@$(RIG) test $(RIG_ARGS) -- $(PYTEST_ARGS)
+
+.PHONY: test-docker
+test-docker: setup ## run the contract tests and its own against the Docker backend
+	@$(RIG) test-docker -- $(PYTEST_ARGS)
+
+.PHONY: bench-cluster
+bench-cluster: setup ## measure tasks in the cluster of KUBECONFIG (BENCH_ARGS, e.g. --namespace default)
+	@PYTHONPATH=tests $(BIN)/python -m bench.cluster $(BENCH_ARGS)
+
 .PHONY: lock
 lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tools if it is not on PATH)
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra docker --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-operator \
-	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
+	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS); \
+	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-emit-package corral-sandbox --constraint requirements.lock sandbox-image/pyproject.toml \
+	  --output-file sandbox-image/requirements.lock
 
 .PHONY: clean
 clean: ## remove what setup and the tests made

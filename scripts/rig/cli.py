@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig import base_image, binaries, cluster, docker, images, kwok, node_image, session, switch
+from rig import base_image, binaries, chart, cluster, docker, images, kwok, node_image, session, switch
 from rig.errors import RigError
 from rig.images import Image
 from rig.kubectl import Kubectl
@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument("tag")
     image.add_argument("--context", type=Path, default=REPOSITORY)
     add("images", _images, "build the project's images and load them into the cluster", named=True)
+    install = add("install", _install, "install the chart with those images", named=True)
+    install.add_argument("--namespace", default="default")
     _up_options(add("up", _up, "make sure of the cluster; print how to use it", named=True))
     add("load", _load, "give images to the cluster's nodes", named=True).add_argument(
         "images", nargs="+", metavar="IMAGE"
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     test = add("test", session.test, "run tests/cluster; arguments for pytest stand behind --", named=True)
     test.add_argument("--keep", action="store_true", help="leave the cluster up")
     _up_options(test)
+    add("test-docker", session.test_docker, "run the Docker backend's tests; arguments for pytest behind --")
     add("down", _down, "delete the cluster and stop the rig's own Docker daemon", named=True).add_argument(
         "--keep-docker", action="store_true"
     )
@@ -152,6 +155,10 @@ def _up(options: argparse.Namespace) -> None:
         sep="\n",
     )
     print(f"export PATH={binaries.links()}:$PATH")
+
+
+def _install(options: argparse.Namespace) -> None:
+    chart.install(_kubeconfig(options), options.namespace)
 
 
 def _load(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rig import base_image, docker
 from rig.errors import RigError
 from rig.paths import REPOSITORY
-from rig.progress import say, step
+from rig.progress import step
 from rig.shell import output
 
 _BUILD_SECONDS = 1800
@@ -37,14 +37,6 @@ IMAGES = (
     Image("corral/sandbox:dev", REPOSITORY / "sandbox-image/Dockerfile"),
     Image("corral/operator:dev", REPOSITORY / "operator/Dockerfile"),
 )
-
-
-def present() -> list[Image]:
-    """The images whose Dockerfiles are there."""
-    for image in IMAGES:
-        if not image.dockerfile.exists():
-            say(f"no {image.dockerfile.relative_to(REPOSITORY)} yet, so no {image.tag}")
-    return [image for image in IMAGES if image.dockerfile.exists()]
 
 
 def build(image: Image) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig import binaries, cluster, docker, images
+from rig import binaries, chart, cluster, docker, images
 from rig.kubectl import Kubectl
 from rig.paths import REPOSITORY, kubeconfig
 from rig.progress import say, step
@@ -35,9 +35,14 @@ def up(options: argparse.Namespace) -> Path:
 
 def provide_images(name: str) -> None:
     """Build the project's images and give them to the cluster's nodes."""
-    for image in images.present():
+    for image in images.IMAGES:
         images.build(image)
-    cluster.load(name, [image.tag for image in images.present()])
+    cluster.load(name, [image.tag for image in images.IMAGES])
+
+
+def install_for_tests(file: Path) -> None:
+    """Install the chart as the cluster tests want it: it serves every namespace, for each test has its own."""
+    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]"])
 
 
 def test(options: argparse.Namespace) -> int:
@@ -50,6 +55,7 @@ def test(options: argparse.Namespace) -> int:
     if given and Kubectl(Path(given)).answers():
         if _is_ours(Kubectl(Path(given)), options.name):
             provide_images(options.name)
+            install_for_tests(Path(given))
         else:
             tags = ", ".join(image.tag for image in images.IMAGES)
             say(f"the cluster of KUBECONFIG={given} is none of the rig's; it has to have the images {tags}")
@@ -59,12 +65,32 @@ def test(options: argparse.Namespace) -> int:
     try:
         file = up(options)
         provide_images(options.name)
+        install_for_tests(file)
         return _pytest(file, options.pytest_arguments)
     finally:
         # Without a daemon there is no cluster to delete, and saying so would hide why there is none.
         if not options.keep and docker.reaches_any():
             cluster.down(options.name, options.kubeconfig or kubeconfig(options.name))
             docker.stop(if_idle=True)
+
+
+def test_docker(options: argparse.Namespace) -> int:
+    """Run the tests of the Docker backend, on the daemon there is or on the rig's own.
+
+    Returns:
+        What pytest ended with.
+    """
+    docker.connect()
+    sandbox = images.IMAGES[0]
+    images.build(sandbox)
+    command = [sys.executable, "-m", "pytest", "tests/contract", "tests/integration/docker"]
+    with step("the Docker backend"):
+        return subprocess.run(
+            [*command, "--backend", "docker", *options.pytest_arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "CORRAL_DOCKER_IMAGE": sandbox.tag},
+            check=False,
+        ).returncode
 
 
 def _pytest(file: Path, arguments: list[str]) -> int:

@@ -223,9 +223,9 @@ def test_M1_the_status_is_the_operators_alone(place: Place) -> None:
     forged = '{"status":{"phase":"Succeeded","reason":"Completed"}}'
     for user in (None, tenant, place.gateway):
         assert "status: written by Corral's operator alone" in patch(
-            "agenttask", user, forged, "--subresource=status"
+            "agenttasks.corral.dev", user, forged, "--subresource=status"
         )
-        told = patch("sandboxpool", user, '{"status":{"ready":9}}', "--subresource=status")
+        told = patch("sandboxpools.corral.dev", user, '{"status":{"ready":9}}', "--subresource=status")
         assert "status: written by Corral's operator alone" in told
     raw = f"/apis/corral.dev/v1alpha1/namespaces/{place.served}/agenttasks/standing/status?dryRun=All"
     written = {**task, "status": {"phase": "Queued"}}
@@ -235,16 +235,23 @@ def test_M1_the_status_is_the_operators_alone(place: Place) -> None:
         kubectl("replace", "--raw", raw, "-f", "-", stdin=written, user=place.operator)
 
     # Everybody who may: cancel, label, annotate. Nobody: say for whom a task runs, but the gateway.
-    assert patch("agenttask", tenant, '{"spec":{"cancel":true}}') == ""
-    assert patch("agenttask", tenant, '{"metadata":{"labels":{"team":"a"}}}') == ""
+    assert patch("agenttasks.corral.dev", tenant, '{"spec":{"cancel":true}}') == ""
+    assert patch("agenttasks.corral.dev", tenant, '{"metadata":{"labels":{"team":"a"}}}') == ""
     caller = '{"metadata":{"labels":{"corral.dev/caller":"somebody"}}}'
-    assert "corral.dev/caller" in patch("agenttask", tenant, caller)
-    assert patch("agenttask", place.gateway, caller) == ""
+    assert "corral.dev/caller" in patch("agenttasks.corral.dev", tenant, caller)
+    assert patch("agenttasks.corral.dev", place.gateway, caller) == ""
 
     # The scale subresource.
     def scaled(replicas: int) -> str:
         try:
-            kubectl("scale", "sandboxpool", "standing", "--namespace", place.served, f"--replicas={replicas}")
+            kubectl(
+                "scale",
+                "sandboxpools.corral.dev",
+                "standing",
+                "--namespace",
+                place.served,
+                f"--replicas={replicas}",
+            )
         except Refused as refused:
             return str(refused)
         return ""

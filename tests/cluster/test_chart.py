@@ -66,7 +66,7 @@ def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
     wait = ("--wait", "--timeout", "120s")
     assert "helm test corral" in helm("install", "corral", chart, *where, *wait, values=images())
     eventually(
-        lambda: get("sandboxpool", "default", place).get("status", {}).get("ready"),
+        lambda: get("sandboxpools.corral.dev", "default", place).get("status", {}).get("ready"),
         lambda n: n == 2,
         seconds=60,
     )
@@ -77,31 +77,39 @@ def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
 
     kubectl("apply", *where, "-f", str(ROOT / "k8s/samples/01-calculator.yaml"))
     kubectl(
-        "wait", *where, "--for=jsonpath={.status.reason}=Completed", "--timeout=60s", "agenttask/calculator"
+        "wait",
+        *where,
+        "--for=jsonpath={.status.reason}=Completed",
+        "--timeout=60s",
+        "agenttasks.corral.dev/calculator",
     )
-    before = get("agenttask", "calculator", place)
+    before = get("agenttasks.corral.dev", "calculator", place)
     assert before["status"]["executions"][0]["result"] == 100
 
     helm("upgrade", "corral", chart, *where, *wait, values={**images(), "operator": {"replicas": 2}})
     managers = get("crd", "agenttasks.corral.dev", place)["metadata"].get("managedFields", [])
     shown = json.loads(kubectl("get", "crd", "agenttasks.corral.dev", "--show-managed-fields", "-o", "json"))
     assert "corral-chart" in {each["manager"] for each in managers or shown["metadata"]["managedFields"]}
-    assert get("agenttask", "calculator", place) == before
-    kubectl("delete", *where, "agenttask", "calculator")
+    assert get("agenttasks.corral.dev", "calculator", place) == before
+    kubectl("delete", *where, "agenttasks.corral.dev", "calculator")
     kubectl("apply", *where, "-f", str(ROOT / "k8s/samples/01-calculator.yaml"))
     kubectl(
-        "wait", *where, "--for=jsonpath={.status.reason}=Completed", "--timeout=60s", "agenttask/calculator"
+        "wait",
+        *where,
+        "--for=jsonpath={.status.reason}=Completed",
+        "--timeout=60s",
+        "agenttasks.corral.dev/calculator",
     )
     # The hooks' accounts and rights were there only for a moment.
     left = kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
     assert f"corral-crds.{place}" not in left
 
     helm("uninstall", "corral", *where, *wait)
-    assert get("agenttask", "calculator", place)["status"]["reason"] == "Completed"
+    assert get("agenttasks.corral.dev", "calculator", place)["status"]["reason"] == "Completed"
     eventually(lambda: kubectl("get", "pods", *where, "-o", "name"), lambda names: names == "", seconds=60)
     kept = kubectl(
         "get",
-        "networkpolicies,roles,rolebindings,deployments,sandboxpools,secrets,poddisruptionbudgets,jobs",
+        "networkpolicies,roles,rolebindings,deployments,sandboxpools.corral.dev,secrets,poddisruptionbudgets,jobs",
         *where,
         "-o",
         "name",

@@ -17,7 +17,8 @@ from typing import Any
 Json = dict[str, Any]
 
 REPOSITORY = Path(__file__).parents[2]
-OWN = "corral-faults"
+#: The harness's own namespace, and so the operators'. Another one: another suite can run beside.
+OWN = os.environ.get("CORRAL_FAULTS_NAMESPACE", "corral-faults")
 POD = "faults"
 OPERATOR_IMAGE = os.environ.get("CORRAL_FAULTS_OPERATOR_IMAGE", "corral-operator:dev1")
 SANDBOX_IMAGE = os.environ.get("CORRAL_FAULTS_SANDBOX_IMAGE", "corral-sandbox:dev")
@@ -57,7 +58,7 @@ def manifests() -> str:
         {"serviceAccountToken": {"path": "token", "expirationSeconds": 86400}},
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
     ]
-    env = {"PYTHONPATH": "/src", "PYTHONUNBUFFERED": "1"}
+    env = {"PYTHONPATH": "/src", "PYTHONUNBUFFERED": "1", "CORRAL_FAULTS_NAMESPACE": OWN}
     container = {
         "name": "harness",
         "image": OPERATOR_IMAGE,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from faults.cluster import Harness
 from faults.scene import Scene
 
@@ -21,3 +22,22 @@ def scene(harness: Harness) -> Iterator[Scene]:
     made = Scene(harness)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def standing(harness: Harness) -> Iterator[Scene]:
+    """Return a namespace with a pool and an operator, for a whole module."""
+    made = Scene(harness)
+    made.open(pool=3)
+    made.operate()
+    made.warm_up(3)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage(standing: Scene) -> Iterator[Scene]:
+    """Return that namespace for one test, which counts its own tasks; its faults end with it."""
+    standing.warm_up(3)
+    yield standing.fresh()
+    standing.faults()

@@ -81,7 +81,12 @@ class Count:
 
 
 def count(
-    tasks: Iterable[Json], pods: Iterable[PodRecord], repeatable: frozenset[str], taken: frozenset[str]
+    tasks: Iterable[Json],
+    pods: Iterable[PodRecord],
+    *,
+    repeatable: frozenset[str],
+    taken: frozenset[str],
+    only: frozenset[str],
 ) -> Count:
     """Count.
 
@@ -90,21 +95,24 @@ def count(
         pods: every sandbox pod that there was.
         repeatable: tools that are declared idempotent.
         taken: UIDs of pods that the test took away with their frames, so that they cannot all have been read.
+        only: UIDs of the tasks that are counted; an execution of an unknown task is counted with any.
     """
     found = Count()
+    by_uid = {task["metadata"]["uid"]: task for task in tasks}
     by_attempt: defaultdict[Attempt, list[PodRecord]] = defaultdict(list)
     for pod in pods:
         found.pods += 1
         for attempt in pod.started():
-            by_attempt[attempt].append(pod)
-            found.started += 1
+            if attempt[0] in only or attempt[0] not in by_uid:
+                by_attempt[attempt].append(pod)
+                found.started += 1
         if pod.has_runner and pod.ran and not pod.heard and pod.uid not in taken:
             found.unheard += 1
             found.problems.append(f"unheard: pod {pod.name} ran and was never read")
     reasons: Counter[str] = Counter()
-    for task in tasks:
+    for task in (task for uid, task in by_uid.items() if uid in only):
         found.submitted += 1
-        _look_at(task, by_attempt, repeatable, taken, reasons, found)
+        _look_at(task, by_attempt, repeatable, taken, reasons=reasons, found=found)
     for attempt, places in by_attempt.items():
         if len(places) > 1:
             found.doubled += len(places) - 1
@@ -118,6 +126,7 @@ def _look_at(
     by_attempt: Mapping[Attempt, list[PodRecord]],
     repeatable: frozenset[str],
     taken: frozenset[str],
+    *,
     reasons: Counter[str],
     found: Count,
 ) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import dataclasses
 import json
+import os
 import random
 import secrets
 import signal
@@ -24,7 +25,7 @@ from faults.recorder import Recorder
 
 Json = dict[str, Any]
 
-_OWN = "corral-faults"
+_OWN = os.environ["CORRAL_FAULTS_NAMESPACE"]
 _KEY_PATH = f"/api/v1/namespaces/{_OWN}/secrets"
 
 
@@ -143,11 +144,15 @@ class Harness:
         """Say that these pods are being taken away by the test."""
         self._taken.update(pods)
 
-    async def do_count(self, namespace: str, repeatable: list[str]) -> Json:
+    async def do_count(self, namespace: str, repeatable: list[str], only: list[str]) -> Json:
         """Count executions; see ``faults.counting``."""
         recorder = self._recorders[namespace]
         found = count(
-            recorder.tasks.values(), recorder.pods.values(), frozenset(repeatable), frozenset(self._taken)
+            recorder.tasks.values(),
+            recorder.pods.values(),
+            repeatable=frozenset(repeatable),
+            taken=frozenset(self._taken),
+            only=frozenset(only),
         )
         return found.to_json()
 

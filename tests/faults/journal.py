@@ -28,6 +28,11 @@ class Request:
         """Whether it changes something."""
         return self.verb in {"create", "update", "patch", "delete"}
 
+    @property
+    def kind(self) -> str:
+        """Which kind of request, as ``patch agenttasks/status``."""
+        return f"{self.verb} {self.resource}" + (f"/{self.subresource}" if self.subresource else "")
+
     @classmethod
     def parse(cls, method: str, path: str, query: str) -> "Request":
         """Read ``/api/v1/…`` and ``/apis/GROUP/VERSION/…``; other paths (discovery) have no resource."""
@@ -82,7 +87,4 @@ class Journal:
 
     def totals(self) -> dict[str, int]:
         """Return how often each kind of write was done, as ``create pods`` or ``patch agenttasks/status``."""
-        names = (write.request for write in self.done())
-        return dict(
-            Counter(f"{r.verb} {r.resource}" + (f"/{r.subresource}" if r.subresource else "") for r in names)
-        )
+        return dict(Counter(write.request.kind for write in self.done()))

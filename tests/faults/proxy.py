@@ -93,8 +93,7 @@ class Proxy:
         assert task is not None
         self._streams.add(task)
         try:
-            if asyncio.get_running_loop().time() < self._away_until:
-                raise Cut
+            self._check_it_is_there()
             if request.verb == "watch":
                 return await self._watch(incoming, client, request)
             return await self._pass_on(incoming, client, request)
@@ -104,6 +103,10 @@ class Proxy:
             raise asyncio.CancelledError from None
         finally:
             self._streams.discard(task)
+
+    def _check_it_is_there(self) -> None:
+        if asyncio.get_running_loop().time() < self._away_until:
+            raise Cut
 
     async def _pass_on(self, incoming: web.BaseRequest, client: str, request: Request) -> web.StreamResponse:
         body = await incoming.read()
@@ -190,7 +193,16 @@ class Proxy:
 
     async def _events(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Yield a watch's events as the faults leave them."""
-        held: bytes | None = None
+        async for line in self._in_order(self._late(lines)):
+            yield line
+            if self.plan.happens(self.plan.watches.gone, "410 event"):
+                yield json.dumps({"type": "ERROR", "object": status_of(410)}).encode() + b"\n"
+                return
+            if self.plan.happens(self.plan.watches.cut, "cut watch"):
+                raise Cut
+
+    async def _late(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield what is not dropped, when a lag or a freeze is over; all of it is read as it comes."""
         arrivals: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -214,25 +226,25 @@ class Proxy:
                     await asyncio.sleep(lag)
                 if line is None:
                     return
-                if self.plan.happens(self.plan.watches.drop, "dropped event"):
-                    continue
-                if held is not None and uid_of(held) != uid_of(line):
+                if not self.plan.happens(self.plan.watches.drop, "dropped event"):
                     yield line
-                    line, held = held, None
-                elif held is not None:
-                    yield held
-                    held = None
-                elif self.plan.happens(self.plan.watches.reorder, "reordered event"):
-                    held = line
-                    continue
-                yield line
-                if self.plan.happens(self.plan.watches.gone, "410 event"):
-                    yield json.dumps({"type": "ERROR", "object": status_of(410)}).encode() + b"\n"
-                    return
-                if self.plan.happens(self.plan.watches.cut, "cut watch"):
-                    raise Cut
         finally:
             arriving.cancel()
+
+    async def _in_order(self, lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield events, some of them after the next event of another object."""
+        held: bytes | None = None
+        async for line in lines:
+            if held is None and self.plan.happens(self.plan.watches.reorder, "reordered event"):
+                held = line
+                continue
+            if held is not None and uid_of(held) == uid_of(line):
+                yield held
+                held = None
+            yield line
+            if held is not None:
+                yield held
+                held = None
 
 
 async def lines_of(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

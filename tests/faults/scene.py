@@ -43,6 +43,7 @@ class Scene:
     namespace: str = field(default_factory=lambda: f"faults-{secrets.token_hex(3)}")
     began: float = field(default_factory=time.monotonic)
     submitted: list[Json] = field(default_factory=list)
+    uids: list[str] = field(default_factory=list)
 
     def open(self, *, pool: int = 0) -> None:
         """Make the namespace, the tools, and a pool of so many."""
@@ -69,7 +70,14 @@ class Scene:
     def submit(self, tasks: list[Json]) -> list[str]:
         """Create tasks that are to be counted."""
         self.submitted += tasks
-        return self.apply("agenttasks", tasks)
+        made = self.apply("agenttasks", tasks)
+        self.uids += made
+        return made
+
+    def fresh(self) -> "Scene":
+        """Forget what was counted so far: the next test counts its own."""
+        self.submitted, self.uids, self.began = [], [], time.monotonic()
+        return self
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Json:
         """Ask the API server, past the proxy."""
@@ -122,13 +130,28 @@ class Scene:
     def count(self) -> Json:
         """Return the count as it stands."""
         found: Json = self.harness.call(
-            "count", namespace=self.namespace, repeatable=list(workload.REPEATABLE)
+            "count", namespace=self.namespace, repeatable=list(workload.REPEATABLE), only=self.uids
         )
         return found
 
     def statuses(self) -> dict[str, Json]:
-        """Return the tasks' statuses by name; of two of one name, the later."""
-        return {one["name"]: one["status"] for one in self.harness.call("tasks", namespace=self.namespace)}
+        """Return the counted tasks' statuses by name; of two of one name, the later."""
+        tasks = self.harness.call("tasks", namespace=self.namespace)
+        return {one["name"]: one["status"] for one in tasks if one["uid"] in self.uids}
+
+    def running(self) -> list[Json]:
+        """Return the pods in which something was started that has not ended."""
+        return [pod for pod in self.pods() if pod["started"] and not pod["ended"] and not pod["deleted"]]
+
+    def delete(self, plural: str, name: str, *, core: bool = False) -> None:
+        """Delete an object."""
+        answer = self.ask("DELETE", self.path(plural, name, core=core))
+        assert "error" not in answer, answer
+
+    def present(self) -> dict[str, int]:
+        """Return how many sandbox pods and tasks there are now."""
+        found: dict[str, int] = self.harness.call("present", namespace=self.namespace)
+        return found
 
     def pods(self) -> list[Json]:
         """Return every sandbox pod that there was."""

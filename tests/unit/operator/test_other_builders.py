@@ -53,7 +53,6 @@ def test_M3_sandboxes_reach_nothing_and_only_the_operator_and_named_sources_reac
                     "ports": [{"protocol": "TCP", "port": 7070}],
                 }
             ],
-            "egress": [],
         },
     }
 

@@ -87,6 +87,7 @@ class Memory:
     pods: dict[str, PodView] = field(default_factory=dict)
     last_seen: dict[str, PodView] = field(default_factory=dict)
     made: set[tuple[str, int]] = field(default_factory=set)
+    assigned: set[tuple[str, int]] = field(default_factory=set)
     refusals: dict[tuple[str, int], Refusal] = field(default_factory=dict)
     logs: dict[tuple[str, int], str] = field(default_factory=dict)
     runs: dict[str, Followed] = field(default_factory=dict)
@@ -280,6 +281,9 @@ class World:
             },
             refusals={n: why for (n, attempt), why in memory.refusals.items() if attempts.get(n, 1) == attempt},
             made=frozenset(n for n, attempt in memory.made if attempts.get(n, 1) == attempt),
+            assigned=frozenset(
+                n for n, attempt in memory.assigned - memory.made if attempts.get(n, 1) == attempt
+            ),
             pools=() if self.when_empty is None else (pool(*self._ready(), empty=self.when_empty),),
             logs={n: log for (n, attempt), log in memory.logs.items() if attempts.get(n) == attempt},
         )
@@ -317,6 +321,11 @@ class World:
                 self._release()
                 return plan
             memory.task = self.task
+            memory.assigned |= {
+                (a.execution, a.attempt)
+                for a in plan.actions
+                if isinstance(a, CreatePod) and a.program is not None
+            }
             if memory.task.status.completion_time is None:
                 second = decide(memory.task, self.observe(), self.now, self.rules)
                 assert second.status is None, f"the status is written twice: {plan.status} {second.status}"
@@ -445,7 +454,7 @@ def check_plan(world: World, task: TaskView, plan: Plan) -> None:
         assert not new, "something starts after cancel or deadline"
         assert not plan.claims
     stop = {step.name for step in spec.steps if step.on_failure is OnFailure.STOP}
-    fatal = [e.name for e in task.status.executions if e.reason not in {None, Reason.COMPLETED} and e.name in stop]
+    fatal = [e.name for e in status.executions if e.reason not in {None, Reason.COMPLETED} and e.name in stop]
     if fatal:
         made = [a for a in plan.actions if isinstance(a, CreatePod) and a.program is None]
         assert not made, f"a step gets a pod after {fatal} failed"

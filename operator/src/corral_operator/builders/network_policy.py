@@ -21,6 +21,8 @@ def network_policy(namespace: str, settings: Settings) -> dict[str, Any]:
         "metadata": {"name": NETWORK_POLICY, "namespace": namespace, "labels": dict(MANAGED_BY)},
         "spec": {
             "podSelector": {"matchLabels": {SANDBOX_LABEL: "true"}},
+            # Egress without a rule: nothing. An empty list would say the same, but the API server does not keep it, and
+            # the policy would never be found to be as it should.
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
                 {
@@ -37,7 +39,6 @@ def network_policy(namespace: str, settings: Settings) -> dict[str, Any]:
                     "ports": [{"protocol": "TCP", "port": RUNNER_PORT}],
                 }
             ],
-            "egress": [],
         },
     }
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from corral.sandbox.errors import IsolationUnavailableError
 
-DEFAULT_IMAGE = "corral/sandbox:0.1.0"
+DEFAULT_IMAGE = "corral/sandbox:dev"
 
 
 @dataclass(frozen=True, slots=True)
