@@ -79,7 +79,7 @@ def plain_manifests(generated: Mapping[Path, str]) -> Iterator[tuple[Path, str]]
             if not all(text.startswith(header) for text in current.values()):
                 raise HelmMissingError(
                     f"{INSTALL} is rendered from {CHART}, which has changed, and there is no helm on PATH or in the "
-                    "rig's cache. Get it with: .venv/bin/python -m rig binaries helm (in scripts/), or install Helm."
+                    "rig's cache. Get it with: PYTHONPATH=scripts .venv/bin/python -m rig binaries helm, or install Helm."
                 )
             yield from current.items()
             return

@@ -52,7 +52,8 @@ def namespace_names(operator: Installation) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _all_tenants(api: Api) -> Iterator[list[Tenant]]:
+def all_tenants(api: Api) -> Iterator[list[Tenant]]:
+    """Return all namespaces of this run so far."""
     tenants: list[Tenant] = []
     yield tenants
     for tenant in tenants:
@@ -60,13 +61,13 @@ def _all_tenants(api: Api) -> Iterator[list[Tenant]]:
 
 
 @pytest.fixture(scope="session")
-def new_tenant(api: Api, namespace_names: Iterator[str], _all_tenants: list[Tenant]) -> Callable[[], Tenant]:
+def new_tenant(api: Api, namespace_names: Iterator[str], all_tenants: list[Tenant]) -> Callable[[], Tenant]:
     """Return what makes namespaces; each is deleted at the end, if nobody has done so before."""
 
     def make() -> Tenant:
         name = next(name for name in namespace_names if api.find("Namespace", "", name) is None)
         tenant = Tenant(api, name)
-        _all_tenants.append(tenant)
+        all_tenants.append(tenant)
         return tenant
 
     return make

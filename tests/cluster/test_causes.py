@@ -14,15 +14,26 @@ ABSENT = "registry.invalid/no/such-image:1"
 FOREVER = "import time; print('partial', flush=True); time.sleep(300)"
 
 
-def test_B2_ImagePullFailed_names_the_image(tenant: Tenant) -> None:
+def test_B2_ImagePullFailed_names_the_image_in_tasks_and_pools(tenant: Tenant) -> None:
+    _ = tenant.pods
     for name, runner in (("absent", True), ("absent-plain", False)):
         command = {"image": ABSENT, "hasRunner": runner, "argv": ["true"]}
         tenant.tool(name, permissions=["read", "execute"], run={"command": command})
     names = [tenant.start("absent"), tenant.start("absent-plain")]
+    _ = tenant.pools
+    tenant.create("SandboxPool", "pool", spec={"replicas": 2, "image": ABSENT})
     for task in tenant.all_ended(names, seconds=110):
         assert reason_of(task) == "ImagePullFailed", task["status"]
         assert ABSENT in task["status"]["message"]
+
+    def told(seen: Watch) -> bool:
+        conditions = (seen.now["pool"].get("status") or {}).get("conditions") or [{}]
+        return conditions[0].get("reason") == "ImagePullFailed" and ABSENT in conditions[0]["message"]
+
+    tenant.pools.until(told, seconds=60)
+    tenant.kubectl("delete", "sandboxpool", "pool")
     tenant.no_pod_left()
+    assert tenant.pods.most_at_once() <= 4
 
 
 def test_B2_QuotaExceeded_names_the_quota_and_when_to_come_back(tenant: Tenant) -> None:

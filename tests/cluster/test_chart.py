@@ -7,6 +7,7 @@ CORRAL_OPERATOR_IMAGE and CORRAL_SANDBOX_IMAGE.
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,9 +29,19 @@ def images() -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _releases_gone(where: str) -> Iterator[None]:
+    """See to it that what has no namespace goes, too: it goes only with its release."""
+    try:
+        yield
+    finally:
+        for release in ("corral", "again"):
+            helm("uninstall", release, "--namespace", where, "--ignore-not-found")
+
+
 @pytest.fixture
 def place() -> Iterator[str]:
-    with namespace({"pod-security.kubernetes.io/enforce": "restricted"}) as name:
+    with namespace({"pod-security.kubernetes.io/enforce": "restricted"}) as name, _releases_gone(name):
         yield name
 
 

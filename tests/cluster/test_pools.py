@@ -1,6 +1,5 @@
 """M4, B7: sandboxes that wait: hit, used once, refilled at a pace, scaled, drained, given more."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -35,23 +34,9 @@ def test_M4_a_warm_task_starts_no_pod_and_takes_one_that_waited(pooled: Tenant) 
     assert (times["started"] - times["queued"]).total_seconds() < 1
 
 
-def test_M4_a_sandbox_serves_one_task_in_its_life(new_tenant: Callable[[], Tenant]) -> None:
-    """Sixty tasks, from a pool of eight that is refilled as fast as it can be: no pod's name appears twice."""
-    tenant = new_tenant()
-    tenant.pool(8, whenEmpty="Queue", refill={"perSecond": 50, "burst": 50})
-    names = [calculate(tenant) for _ in range(60)]
-    used = [main_of(task)["sandbox"]["podUID"] for task in tenant.all_ended(names, seconds=110)]
-    assert {reason_of(task) for task in tenant.tasks.current()} == {"Completed"}
-    assert Counter(used).most_common(1)[0][1] == 1
-    # Nothing of it was seen by the next: each pod was deleted once its task had ended.
-    tenant.pool_is_full(8)
-    assert not set(used) & {pod["metadata"]["uid"] for pod in tenant.pods.current()}
-    tenant.delete()
-
-
 def test_M4_a_burst_of_three_pools_makes_no_pod_too_many(new_tenant: Callable[[], Tenant]) -> None:
     tenant = new_tenant()
-    replicas, burst = 4, 12
+    replicas, burst = 3, 9
     tenant.pool(replicas, whenEmpty="Queue", refill={"perSecond": 2, "burst": 2})
     names = [calculate(tenant) for _ in range(burst)]
     ended = tenant.all_ended(names, seconds=110)
@@ -160,20 +145,3 @@ def test_B7_limits_are_tighter_by_the_runner_and_larger_by_resize_or_a_cold_pod(
     )
     assert main_of(tenant.ended(disk))["sandbox"]["warm"] is False
     tenant.delete()
-
-
-def test_M4_a_pool_whose_image_is_not_there_says_so(tenant: Tenant) -> None:
-    _ = tenant.pools, tenant.pods
-    tenant.create("SandboxPool", "pool", spec={"replicas": 3, "image": "registry.invalid/no/such:1"})
-
-    def told(seen: Watch) -> bool:
-        conditions = (seen.now["pool"].get("status") or {}).get("conditions") or [{}]
-        return (
-            conditions[0].get("reason") == "ImagePullFailed"
-            and "registry.invalid" in conditions[0]["message"]
-        )
-
-    tenant.pools.until(told, seconds=100)
-    assert tenant.pods.most_at_once() <= 3
-    tenant.kubectl("delete", "sandboxpool", "pool")
-    tenant.no_pod_left()

@@ -72,8 +72,8 @@ def test_M1_program_in_an_image_without_a_runner(tenant: Tenant, image: str) -> 
     }
     main = main_of(tenant.ended(first))
     assert main["reason"] == "Completed", main
-    assert main["output"]["stdout"].startswith("hello world 65532")
-    assert main["result"] == main["output"]["stdout"]
+    assert main["result"] == main["output"]["stdout"] == "hello world 65532\n"
+    assert main["output"]["stderr"] == "oops\n"
     assert main["sandbox"]["weakened"] == ["runner"]
     assert "networkpolicy" in main["sandbox"]["isolation"]
     ends = {name: main_of(tenant.ended(task)) for name, task in others.items()}

@@ -7,6 +7,9 @@ Why the count is sound:
   the pod. So what a runner started is known if it was read once to the end of the pod's life, whoever told it to.
 - A pod that ran and was never read could hide an execution. Such pods are counted (``unheard``); unless it is 0,
   the other numbers say nothing and the test fails. Pods that a test takes away with their node are named apart.
+- So are a pool's pods that ended before they could be read and that no task's status ever named, in any version that
+  the recorder's watch saw (``idle``: the surplus of two operators, or of a lost answer). Here alone the count trusts
+  the operator in one thing: that it writes an assignment before it starts.
 - A container without a runner starts once (``restartPolicy: Never``), and its pod's status, seen through the
   recorder's own watch, says so, its last state included in the DELETED event. Its execution stands on its labels.
 - Whose execution it was, the runner says (``describe``: task UID and attempt), and no status of the operator's.
@@ -36,6 +39,8 @@ class PodRecord:
     #: The container was seen running, or ended after having run.
     ran: bool = False
     deleted: bool = False
+    #: Some version of some task's status gave an execution to it.
+    assigned: bool = False
     #: A connection was taken by its runner.
     heard: bool = False
     #: Whom the runner serves: ``TASK/EXECUTION`` and the attempt.
@@ -70,6 +75,7 @@ class Count:
     doubled: int = 0
     without_status: int = 0
     unheard: int = 0
+    idle: int = 0
     pods: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     #: Each thing that is wrong, in words.
@@ -106,7 +112,11 @@ def count(
             if attempt[0] in only or attempt[0] not in by_uid:
                 by_attempt[attempt].append(pod)
                 found.started += 1
-        if pod.has_runner and pod.ran and not pod.heard and pod.uid not in taken:
+        if not pod.has_runner or not pod.ran or pod.heard or pod.uid in taken:
+            continue
+        if "corral.dev/pool" in pod.labels and pod.deleted and not pod.assigned:
+            found.idle += 1
+        else:
             found.unheard += 1
             found.problems.append(f"unheard: pod {pod.name} ran and was never read")
     reasons: Counter[str] = Counter()

@@ -134,6 +134,10 @@ class Harness:
         """Return how many faults were made, by kind."""
         return self._proxy.plan.made
 
+    async def do_forget_made(self) -> None:
+        """Count the faults from 0 again."""
+        self._proxy.plan.made.clear()
+
     async def do_writes(self) -> dict[str, int]:
         """Return how many writes were done, by kind."""
         return self._proxy.journal.totals()

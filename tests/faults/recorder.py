@@ -35,6 +35,8 @@ class Recorder:
         self.present: dict[str, set[str]] = {"pods": set(), "agenttasks": set()}
         #: Called with every ``started`` frame's pod.
         self.on_started: Callable[[PodRecord], None] = lambda _: None
+        #: UIDs of pods that some status named.
+        self._assigned: set[str | None] = set()
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._watches: list[asyncio.Task[None]] = []
 
@@ -80,6 +82,10 @@ class Recorder:
         uid = body["metadata"]["uid"]
         self.tasks[uid] = body
         self.present["agenttasks"].add(uid)
+        for execution in (body.get("status") or {}).get("executions") or ():
+            self._assigned.add((execution.get("sandbox") or {}).get("podUID"))
+        for pod in self._assigned & self.pods.keys():
+            self.pods[pod].assigned = True
         if kind == "DELETED":
             self._is_gone("agenttasks", uid)
 
@@ -101,6 +107,7 @@ class Recorder:
             ),
         )
         self.present["pods"].add(uid)
+        pod.assigned = pod.assigned or uid in self._assigned
         pod.node = body["spec"].get("nodeName") or pod.node
         container = (status.get("containerStatuses") or [{}])[0]
         state = container.get("state") or {}

@@ -77,6 +77,7 @@ class Scene:
     def fresh(self) -> "Scene":
         """Forget what was counted so far: the next test counts its own."""
         self.submitted, self.uids, self.began = [], [], time.monotonic()
+        self.harness.call("forget_made")
         return self
 
     def ask(self, method: str, path: str, body: Json | None = None) -> Json:
@@ -168,6 +169,13 @@ class Scene:
         )
         return self.count()
 
+    def _unexpected(self) -> list[str]:
+        return [
+            f"{name}: {status.get('reason')}: {status.get('message')}"
+            for name, status in self.statuses().items()
+            if status.get("reason") != "Completed"
+        ]
+
     def check(self, what: str, *, reasons: dict[str, int] | None = None) -> Json:
         """Print the count and hold it against what must be; with ``reasons`` None, all must have completed."""
         found = self.count()
@@ -175,7 +183,7 @@ class Scene:
         print(
             f"\n{what}: tasks submitted {found['submitted']}, executions started {found['started']}, "
             f"lost {found['lost']}, doubled {found['doubled']}, without status {found['without_status']}; "
-            f"pods {found['pods']}, reasons {found['reasons']}, faults {self.harness.call('made')}, {seconds:.0f} s"
+            f"pods {found['pods']} ({found['idle']} unread and never given to anybody), reasons {found['reasons']}, faults {self.harness.call('made')}, {seconds:.0f} s"
         )
         wrong = {
             name: found[name] for name in ("lost", "doubled", "without_status", "unheard") if found[name]
@@ -184,8 +192,8 @@ class Scene:
         if reasons is None:
             reasons = {"Completed": len(self.submitted)}
             said = {name: _last_result(status) for name, status in self.statuses().items()}
-            assert said == workload.results(self.submitted)
-        assert found["reasons"] == reasons, self.statuses()
+            assert said == workload.results(self.submitted), f"{self._unexpected()}\n{self.told()}"
+        assert found["reasons"] == reasons, f"{self._unexpected()}\n{self.told()}"
         return found
 
 

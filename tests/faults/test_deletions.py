@@ -101,7 +101,9 @@ def test_B13_without_any_operator_runners_end_and_pods_go_with_their_owners(scen
     scene.open(pool=2)
     scene.operate(linger_seconds=3)
     scene.warm_up(2)
-    scene.submit([workload.call("warm", seconds="4"), workload.cold("cold", seconds="4")])
+    scene.submit([workload.cold("cold", seconds="10")])
+    scene.until(scene.running)
+    scene.submit([workload.call("warm", seconds="4")])
     used = [pod["name"] for pod in scene.until(scene.running, lambda pods: len(pods) == 2)]
     scene.harness.call("stop", name="a", number=int(signal.SIGKILL))
     paths = [scene.path("pods", name, core=True) for name in used]

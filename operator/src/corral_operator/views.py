@@ -65,6 +65,8 @@ class PodView:
     #: Limits of the sandbox container as they are in force, in cores and bytes; None where none is set.
     cpu: float | None = None
     memory_bytes: int | None = None
+    #: Size of its scratch volume.
+    disk_bytes: int | None = None
     #: When it was given a node.
     scheduled_at: datetime | None = None
 
@@ -117,6 +119,14 @@ def pod_view(pod: Json, container: str) -> PodView:
         ),
         cpu=_cores(limits.get("cpu")),
         memory_bytes=_bytes(limits.get("memory")),
+        disk_bytes=next(
+            (
+                _bytes(volume["emptyDir"].get("sizeLimit"))
+                for volume in (pod.get("spec") or {}).get("volumes") or ()
+                if volume.get("emptyDir")
+            ),
+            None,
+        ),
         scheduled_at=(
             parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None
         ),

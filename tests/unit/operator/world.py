@@ -453,12 +453,21 @@ def check_plan(world: World, task: TaskView, plan: Plan) -> None:
     if task.cancel or passed:
         assert not new, "something starts after cancel or deadline"
         assert not plan.claims
-    stop = {step.name for step in spec.steps if step.on_failure is OnFailure.STOP}
-    fatal = [e.name for e in status.executions if e.reason not in {None, Reason.COMPLETED} and e.name in stop]
-    if fatal:
-        made = [a for a in plan.actions if isinstance(a, CreatePod) and a.program is None]
-        assert not made, f"a step gets a pod after {fatal} failed"
-        assert not plan.claims, f"a step gets a sandbox after {fatal} failed"
+    _check_stop(task, plan, executions)
     if status.reason is not None:
         assert not new, "something starts as the task ends"
         assert not plan.waiting
+
+
+def _check_stop(task: TaskView, plan: Plan, executions: Mapping[str, ExecutionStatus]) -> None:
+    """After a step that ends the chain has failed, no other gets a sandbox; what began in the same look came before."""
+    assert task.spec is not None
+    order = [step.name for step in task.spec.steps]
+    stop = {step.name for step in task.spec.steps if step.on_failure is OnFailure.STOP}
+    failed = [e for e in executions.values() if e.name in stop and e.reason not in {None, Reason.COMPLETED}]
+    before = {e.name for e in task.status.executions if e.reason is not None}
+    served = [name for name, _ in plan.claims]
+    served += [a.execution for a in plan.actions if isinstance(a, CreatePod) and a.program is None]
+    for one in failed:
+        late = [n for n in served if one.name in before or order.index(n) > order.index(one.name)]
+        assert not late, f"{late} get a sandbox after {one.name} failed"

@@ -5,6 +5,7 @@ from typing import Any
 from corral.api import format_bytes, format_cpu
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.settings import Settings
+from corral_operator.views import PodView
 
 #: Up to here the scratch space is memory: its size is a wall that the kernel holds, at once and to the byte. A disk's
 #: is only looked at every ten seconds (``housekeepingInterval`` and the eviction manager's loop, pkg/kubelet/eviction),
@@ -27,6 +28,14 @@ def container_memory_bytes(size: SandboxSize, *, runner: bool = True) -> int:
     """Return the memory limit of the container: pages of a tmpfs are charged to whoever writes them."""
     disk_bytes = size.disk_bytes if memory_backed(size) else 0
     return size.memory_bytes + disk_bytes + (RUNNER_OVERHEAD_BYTES if runner else 0)
+
+
+def sandbox_size(pod: PodView) -> SandboxSize | None:
+    """Return how large a running sandbox is: ``container_resources`` read backwards. None while that is not known."""
+    if pod.cpu is None or pod.memory_bytes is None or pod.disk_bytes is None:
+        return None
+    bare = SandboxSize(pod.cpu, 0, pod.disk_bytes)
+    return SandboxSize(pod.cpu, pod.memory_bytes - container_memory_bytes(bare), pod.disk_bytes)
 
 
 def container_resources(size: SandboxSize, settings: Settings, *, runner: bool = True) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from corral_operator.cluster.port import (
     ClusterError,
     Resource,
 )
+from corral_operator.control.acting import Actor
 from corral_operator.control.events import Events
 from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
@@ -58,7 +59,7 @@ class Operator:
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
         self._links = Links(maker, self._runner_changed)
-        self._runs = Runs(self._links, self._clock, settings, self._kick_task)
+        self._runs = Runs(self._links, self._clock, self._kick_task)
         self.pools = Pools(
             store=self.store,
             cluster=cluster,
@@ -75,10 +76,18 @@ class Operator:
             cluster=cluster,
             pools=self.pools,
             runs=self._runs,
-            maker=maker,
-            namespaces=namespaces,
-            events=Events(cluster, self._background, self._clock, settings),
-            background=self._background,
+            actor=Actor(
+                store=self.store,
+                cluster=cluster,
+                pools=self.pools,
+                runs=self._runs,
+                maker=maker,
+                namespaces=namespaces,
+                events=Events(cluster, self._background, self._clock, settings),
+                background=self._background,
+                settings=settings,
+                kick=self._kick_task,
+            ),
             clock=self._clock,
             settings=settings,
             policy=policy,

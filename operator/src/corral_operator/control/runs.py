@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from corral.api import ExecutionStatus, InputFile, Timings
+from corral.api import ExecutionError, ExecutionStatus, InputFile, Reason, Timings
 from corral.sandbox.execution import Record
 from corral_operator.clock import Clock
 from corral_operator.control.links import Links
 from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.sandboxes.run import Run
-from corral_operator.settings import Settings
+from corral_operator.views import ObjectKey
 
 #: A result may be this long as text; a status then keeps less of the output itself.
 _KEEP_CHARACTERS = 256 * 1024
@@ -22,7 +22,10 @@ _KEEP_CHARACTERS = 256 * 1024
 class _Followed:
     attempt: int
     pod: str
-    run: Run
+    record: Record
+    #: None: it could not be told to start.
+    run: Run | None = None
+    view: RunView = field(default_factory=RunView)
     task: asyncio.Task[None] | None = None
     cancelled_at: datetime | None = None
     lost_at: datetime | None = None
@@ -31,12 +34,9 @@ class _Followed:
 class Runs:
     """Attempts by task and execution. The latest attempt of an execution is the one that is known."""
 
-    def __init__(
-        self, links: Links, clock: Clock, settings: Settings, on_change: Callable[[str], None]
-    ) -> None:
+    def __init__(self, links: Links, clock: Clock, on_change: Callable[[str], None]) -> None:
         self._links = links
         self._clock = clock
-        self._settings = settings
         self._on_change = on_change
         self._followed: dict[tuple[str, str], _Followed] = {}
 
@@ -52,14 +52,44 @@ class Runs:
         queued: datetime,
     ) -> None:
         """Start an attempt, or attach to it. One that is followed already stays as it is."""
-        known = self._followed.get((uid, action.execution))
-        if known is not None and (known.attempt, known.pod) == (execution.attempt, action.pod.uid):
+        if self.follows(uid, execution, action.pod):
             return
         self.forget(uid, action.execution)
-        request, times = action.request, execution.timings or Timings()
+        request = action.request
         if request is not None:
             request = replace(request, env={**request.env, **late_env}, secret_env=secret_env)
-        record = Record(
+        record = self._record(execution, queued)
+        run = Run(self._links.get(action.pod), action.owner, request, record, files)
+        followed = _Followed(execution.attempt, action.pod.uid, record, run)
+        self._followed[uid, action.execution] = followed
+        followed.task = asyncio.get_running_loop().create_task(
+            self._follow(uid, followed, run), name=f"run {uid}/{action.execution}"
+        )
+
+    def follows(self, uid: str, execution: ExecutionStatus, pod: ObjectKey) -> bool:
+        """Whether this attempt, in this pod, is followed already."""
+        known = self._followed.get((uid, execution.name))
+        return known is not None and (known.attempt, known.pod) == (execution.attempt, pod.uid)
+
+    def fail(
+        self,
+        uid: str,
+        execution: ExecutionStatus,
+        pod: ObjectKey,
+        why: tuple[Reason, str],
+        queued: datetime,
+    ) -> None:
+        """End an attempt that could not be told to start."""
+        reason, message = why
+        followed = _Followed(execution.attempt, pod.uid, self._record(execution, queued))
+        error = ExecutionError(type=reason.value, message=message)
+        followed.view = RunView(ended=followed.record.refused(reason, message, error), began=False)
+        self._followed[uid, execution.name] = followed
+        self._on_change(uid)
+
+    def _record(self, execution: ExecutionStatus, queued: datetime) -> Record:
+        times = execution.timings or Timings()
+        return Record(
             execution.name,
             execution.tool,
             execution.attempt,
@@ -67,18 +97,10 @@ class Runs:
             claimed=_moment(times.claimed) or self._clock.now(),
             keep=_KEEP_CHARACTERS,
         )
-        link = self._links.get(action.pod)
-        followed = _Followed(
-            execution.attempt, action.pod.uid, Run(link, action.owner, request, record, files)
-        )
-        self._followed[uid, action.execution] = followed
-        followed.task = asyncio.get_running_loop().create_task(
-            self._follow(uid, followed), name=f"run {uid}/{action.execution}"
-        )
 
-    async def _follow(self, uid: str, followed: _Followed) -> None:
-        view = await followed.run.follow()
-        if view.lost is not None:
+    async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
+        followed.view = await run.follow()
+        if followed.view.lost is not None:
             followed.lost_at = self._clock.now()
         self._on_change(uid)
 
@@ -87,7 +109,8 @@ class Runs:
         followed = self._followed.get((uid, execution))
         if followed is not None and followed.cancelled_at is None:
             followed.cancelled_at = self._clock.now()
-            await followed.run.cancel()
+            if followed.run is not None:
+                await followed.run.cancel()
 
     def views(self, uid: str, executions: Iterable[ExecutionStatus]) -> dict[str, RunView]:
         """Return what is known of a task's current attempts, each in the sandbox that it has, by execution."""
@@ -100,9 +123,9 @@ class Runs:
                 and sandbox is not None
                 and (followed.attempt, followed.pod) == (execution.attempt, sandbox.pod_uid)
             ):
-                record = followed.run.record
+                record = followed.record
                 found[name] = replace(
-                    followed.run.view,
+                    followed.view,
                     cancelled_at=followed.cancelled_at,
                     lost_at=followed.lost_at,
                     isolation=record.isolation,

@@ -1,5 +1,6 @@
 """What is known of the cluster: fed by kopf's watches, our own writes, and a periodic look at everything."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,13 @@ class Shelf(Generic[_V]):
         self._entries: dict[str, _Entry[_V]] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._listeners: list[asyncio.Future[None]] = []
+
+    async def news(self) -> None:
+        """Wait until an object is new or another."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._listeners.append(future)
+        await future
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,6 +74,10 @@ class Shelf(Generic[_V]):
         name = metadata["namespace"], metadata["name"]
         self._entries[uid] = _Entry(version, value, name)
         self._names[name] = uid
+        for listener in self._listeners:
+            if not listener.done():
+                listener.set_result(None)
+        self._listeners.clear()
         return value
 
     def remove(self, body: Json) -> _V | None:
@@ -125,6 +137,10 @@ class Store:
         return [
             pod for pod in self.pods if pod.key.namespace == namespace and pod.labels.get(POOL_LABEL) == label
         ]
+
+    async def pod_news(self) -> None:
+        """Wait until something about any pod is new."""
+        await self.pods.news()
 
     def pod_is_gone(self, pod: PodView) -> None:
         """Remember a pod that was deleted."""

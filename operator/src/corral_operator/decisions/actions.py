@@ -1,6 +1,7 @@
 """What a decision about a task can ask for: the status to write, and what to do once it stands."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 
@@ -108,6 +109,8 @@ class Plan:
     actions: tuple[Action, ...] = ()
     #: Waiting sandboxes that the status gives to executions, by execution; nobody else may have them meanwhile.
     claims: tuple[tuple[str, ObjectKey], ...] = ()
+    #: Names of the pools that those are of, by execution.
+    pools: Mapping[str, str] = field(default_factory=dict)
     #: Executions that wait in a pool's queue.
     waiting: tuple[Waiting, ...] = ()
     #: Look again then, if nothing happens before.

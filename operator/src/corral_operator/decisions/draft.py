@@ -48,6 +48,8 @@ class Draft:
     executions: dict[str, ExecutionStatus] = field(default_factory=dict)
     actions: list[Action] = field(default_factory=list)
     claims: list[tuple[str, ObjectKey]] = field(default_factory=list)
+    #: Names of the pools of those, by execution.
+    pools: dict[str, str] = field(default_factory=dict)
     waiting: list[Waiting] = field(default_factory=list)
     wake: datetime | None = None
     retry_after: int | None = None

@@ -6,6 +6,7 @@ from math import ceil
 
 from corral.api import AgentTaskSpec, ExecutionStatus, NetworkMode, Phase, Reason, SandboxStatus, Timings
 from corral.sandbox.plan import Call, Planned, Refusal
+from corral_operator.builders.resources import sandbox_size
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import CreatePod, Resize, Start, Waiting
 from corral_operator.decisions.draft import Draft
@@ -66,8 +67,21 @@ def place(draft: Draft, spec: AgentTaskSpec, call: Call) -> None:
 def start(draft: Draft, execution: ExecutionStatus, pod: PodView, planned: Planned | None) -> None:
     """Tell the runner to start, or, without a plan, find out what it runs."""
     request = None if planned is None else planned.request
+    sandbox = draft.executions[execution.name].sandbox
+    if request is not None and sandbox is not None and sandbox.resized:
+        larger = _larger(pod, SandboxSize.of(request.limits))
+        if larger is not None:
+            draft.actions.append(Resize(execution.name, pod.key, larger))
     owner = draft.owner(execution.name, execution.attempt)
     draft.actions.append(Start(execution.name, pod.key, owner, request))
+
+
+def _larger(pod: PodView, need: SandboxSize) -> SandboxSize | None:
+    """Return what a pod must become to hold an execution, None if it does already. Nothing is made smaller."""
+    size = sandbox_size(pod)
+    if size is None or size.holds(need):
+        return None
+    return SandboxSize(max(size.cpu, need.cpu), max(size.memory_bytes, need.memory_bytes), size.disk_bytes)
 
 
 def _choose(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, planned: Planned) -> None:
@@ -91,10 +105,10 @@ def _choose(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, plann
     match choice.kind:
         case ChoiceKind.WARM | ChoiceKind.RESIZE:
             assert choice.pod is not None
+            assert choice.pool is not None
             draft.claims.append((execution.name, choice.pod.key))
+            draft.pools[execution.name] = choice.pool
             _assign(draft, execution, choice.pod, warm=True, resized=choice.size is not None)
-            if choice.size is not None:
-                draft.actions.append(Resize(execution.name, choice.pod.key, choice.size))
             start(draft, execution, choice.pod, planned)
         case ChoiceKind.COLD:
             draft.actions.append(

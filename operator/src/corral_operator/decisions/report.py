@@ -92,6 +92,7 @@ def _plan(draft: Draft, status: AgentTaskStatus) -> Plan:
         status=None if status == draft.task.status else status,
         actions=tuple(draft.actions),
         claims=tuple(draft.claims),
+        pools=draft.pools,
         waiting=tuple(draft.waiting),
         wake_at=draft.wake,
     )
@@ -146,7 +147,10 @@ def _status(draft: Draft, **fields: Any) -> AgentTaskStatus:
     return AgentTaskStatus.model_construct(
         observed_generation=draft.task.generation,
         attempt=max((execution.attempt for execution in executions), default=1),
-        retry_after_seconds=draft.retry_after,
+        # Once said it stands: the look that refused an execution is not the one that ends the task.
+        retry_after_seconds=draft.task.status.retry_after_seconds
+        if draft.retry_after is None
+        else draft.retry_after,
         sandbox=sandboxes[-1] if sandboxes else draft.task.status.sandbox,
         executions=executions,
         **fields,

@@ -1,0 +1,29 @@
+"""What is remembered of a task beside its status. Lost with the operator, and the task none the worse for it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from corral_operator.decisions.observed import Refusal
+
+#: An execution's name and its attempt.
+Attempt = tuple[str, int]
+
+
+@dataclass(slots=True)
+class TaskMemory:
+    """One task's, as long as this operator looks after it."""
+
+    #: When this operator first saw it.
+    seen: datetime
+    #: Whether the last write succeeded is not known: the task is read before anything else is decided.
+    unsure: bool = False
+    #: Attempts whose pod this operator wrote into the status before it made it.
+    assigned: set[Attempt] = field(default_factory=set)
+    #: Attempts whose pod was made.
+    made: set[Attempt] = field(default_factory=set)
+    #: Attempts whose pod was refused.
+    refusals: dict[Attempt, Refusal] = field(default_factory=dict)
+    #: What programs in images without a runner printed.
+    logs: dict[Attempt, str] = field(default_factory=dict)
+    #: When the position in a queue was last told.
+    position_told: datetime | None = None

@@ -1,0 +1,83 @@
+"""M9: the operator's metrics move as things happen; and how little it writes."""
+
+from collections.abc import Mapping
+
+from cluster.api import Api
+from cluster.installation import Installation, parse_metrics
+from cluster.tenant import Tenant, main_of, reason_of
+from eventually import eventually
+
+_WRITES = ("POST", "PUT", "PATCH", "DELETE", "APPLY")
+
+
+def _sum(metrics: Mapping[str, float], name: str, **labels: str) -> float:
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    return sum(
+        value for key, value in metrics.items() if key.partition("{")[0] == name and all(one in key for one in wanted)
+    )
+
+
+def _moved(before: Mapping[str, float], after: Mapping[str, float], name: str, **labels: str) -> float:
+    return _sum(after, name, **labels) - _sum(before, name, **labels)
+
+
+def test_M9_tasks_executions_claims_and_refills_are_counted(warm: Tenant, operator: Installation) -> None:
+    warm.pool_is_full(4)
+    before = operator.metrics()
+    good = [warm.start("calculator", arguments={"expression": "1"}) for _ in range(3)]
+    bad = warm.start("calculator", arguments={"expression": "1 / 0"})
+    wrong = warm.start("calculator", arguments={})
+    assert [reason_of(task) for task in warm.all_ended([bad, wrong])] == ["ToolError", "InvalidArguments"]
+    assert {main_of(task)["sandbox"]["warm"] for task in warm.all_ended(good)} == {True}
+    warm.pool_is_full(4)
+    after = operator.metrics()
+    finished = "corral_operator_tasks_finished_total"
+    assert _moved(before, after, finished, reason="Completed") == 3
+    assert _moved(before, after, finished, reason="ToolError") == 1
+    assert _moved(before, after, finished, reason="InvalidArguments") == 1
+    assert _moved(before, after, "corral_operator_executions_started_total", kind="warm") == 4
+    pool = {"namespace": warm.name, "pool": "pool"}
+    assert _moved(before, after, "corral_operator_pool_refills_total", **pool) == 4
+    assert _moved(before, after, "corral_operator_pool_claims_total", **pool, result="hit") == 4
+    assert _moved(before, after, "corral_operator_task_phase_seconds_count", phase="finished") == 4
+    assert _sum(after, "corral_operator_leader") == 1
+    assert _moved(before, after, "corral_operator_api_requests_total") > 0
+    eventually(
+        lambda: {
+            state: _sum(operator.metrics(), "corral_operator_pool_sandboxes", **pool, state=state)
+            for state in ("waiting", "ready", "claimed")
+        },
+        lambda there: there == {"waiting": 4, "ready": 4, "claimed": 0},
+    )
+
+
+def test_M9_who_waits_is_counted(tenant: Tenant, operator: Installation) -> None:
+    tenant.create("SandboxPool", "pool", spec={"replicas": 0, "whenEmpty": "Queue"})
+    name = tenant.start("calculator", arguments={"expression": "1"})
+    eventually(lambda: operator.metrics()["corral_operator_queue_depth"], lambda depth: depth >= 1)
+    eventually(lambda: operator.metrics()["corral_operator_queue_oldest_seconds"], lambda age: age > 1)
+    tenant.cancel(name)
+    tenant.ended(name)
+    eventually(lambda: operator.metrics()["corral_operator_queue_depth"], lambda depth: depth == 0)
+
+
+def test_M4_a_warm_task_costs_at_most_four_writes_of_ours(warm: Tenant, api: Api, operator: Installation) -> None:
+    warm.pool_is_full(4)
+    count = 4
+    before, counted = parse_metrics(api.text("/metrics")), operator.metrics()
+    for _ in range(count):
+        assert main_of(warm.run("calculator", arguments={"expression": "1"}))["sandbox"]["warm"] is True
+    warm.pool_is_full(4)
+    after, counts = parse_metrics(api.text("/metrics")), operator.metrics()
+
+    def ours(resource: str) -> float:
+        verbs = ("create", "patch", "replace", "delete")
+        name = "corral_operator_api_requests_total"
+        return sum(_moved(counted, counts, name, resource=resource, verb=verb) for verb in verbs)
+
+    writes = {resource: ours(resource) for resource in ("agenttasks", "agenttasks/status", "pods", "events")}
+    assert 0 < sum(writes.values()) <= 4 * count, writes
+    # And by the API server's own count: what the test created, and at most two statuses for each.
+    seen = sum(_moved(before, after, "apiserver_request_total", resource="agenttasks", verb=verb) for verb in _WRITES)
+    assert seen <= 3 * count, seen
+    assert sum(_moved(before, after, "apiserver_request_total", resource="events", verb="POST") for _ in "1") <= 20 * count
