@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-CODE := core/src operator/src sandbox-image/src tests scripts
+CODE := core/src operator/src sandbox-image/src tests scripts charts/corral/files
 
 .PHONY: help
 help: ## list the targets
@@ -73,6 +73,12 @@ kind-down: setup ## delete the kind cluster and stop the rig's own Docker daemon
 image: setup ## build the images corral/sandbox:dev and corral/operator:dev
 	@$(RIG) image sandbox-image/Dockerfile corral/sandbox:dev
 	@$(RIG) image operator/Dockerfile corral/operator:dev
+
+.PHONY: chart
+chart: setup ## lint and test the Helm chart (helm and kubeconform are built if they are not there)
+	@$(RIG) binaries helm kubeconform >/dev/null
+	@PATH="$$($(RIG) binaries helm):$$PATH" helm lint --quiet charts/corral
+	@PATH="$$($(RIG) binaries helm):$$PATH" $(BIN)/pytest tests/chart $(PYTEST_ARGS)
 
 .PHONY: test-cluster
 test-cluster: setup ## run the cluster tests, in the cluster of KUBECONFIG or in a kind cluster made for them

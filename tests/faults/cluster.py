@@ -126,6 +126,10 @@ class Harness:
     """The harness in the pod, one call at a time."""
 
     def __init__(self) -> None:
+        # What an interrupted run left would run other sources, or is on its way out.
+        kubectl("delete", "pod", POD, "-n", OWN, "--ignore-not-found", "--grace-period=0", "--force")
+        if "Terminating" in kubectl("get", "namespace", OWN, "--ignore-not-found"):
+            kubectl("wait", "--for=delete", f"namespace/{OWN}", "--timeout=90s")
         kubectl("apply", "-f", "-", text=manifests())
         kubectl("-n", OWN, "wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=90s")
         push_sources()
@@ -163,3 +167,5 @@ class Harness:
         self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
+        kubectl("delete", "namespace", OWN, "--wait=false")
+        kubectl("delete", "clusterrolebinding", OWN, "--wait=false")

@@ -36,7 +36,7 @@ class Recorder:
         #: Called with every ``started`` frame's pod.
         self.on_started: Callable[[PodRecord], None] = lambda _: None
         #: UIDs of pods that some status named.
-        self._assigned: set[str | None] = set()
+        self._assigned: set[str] = set()
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._watches: list[asyncio.Task[None]] = []
 
@@ -83,7 +83,7 @@ class Recorder:
         self.tasks[uid] = body
         self.present["agenttasks"].add(uid)
         for execution in (body.get("status") or {}).get("executions") or ():
-            self._assigned.add((execution.get("sandbox") or {}).get("podUID"))
+            self._assigned.add((execution.get("sandbox") or {}).get("podUID", ""))
         for pod in self._assigned & self.pods.keys():
             self.pods[pod].assigned = True
         if kind == "DELETED":

@@ -180,10 +180,11 @@ class Scene:
         """Print the count and hold it against what must be; with ``reasons`` None, all must have completed."""
         found = self.count()
         seconds = time.monotonic() - self.began
+        made = self.harness.call("made")
         print(
             f"\n{what}: tasks submitted {found['submitted']}, executions started {found['started']}, "
             f"lost {found['lost']}, doubled {found['doubled']}, without status {found['without_status']}; "
-            f"pods {found['pods']} ({found['idle']} unread and never given to anybody), reasons {found['reasons']}, faults {self.harness.call('made')}, {seconds:.0f} s"
+            f"pods {found['pods']} ({found['idle']} idle), reasons {found['reasons']}, faults {made}, {seconds:.0f} s"
         )
         wrong = {
             name: found[name] for name in ("lost", "doubled", "without_status", "unheard") if found[name]

@@ -61,13 +61,11 @@ async def reference(world: World) -> float:
     """Milliseconds of one bare round: create, two status patches, the second one seen by a watch."""
     name = f"reference-{secrets.token_hex(4)}"
     seen = world.until(name, _finished)
-    body = {**_task(name), "apiVersion": f"{REFERENCES.group}/{REFERENCES.version}"}
+    body = {**_task(name), "apiVersion": f"{REFERENCES.group}/{REFERENCES.version}", "kind": "Round"}
     began = time.perf_counter()
     await world.cluster.create(REFERENCES, world.namespace, body)
     for status in ({"phase": "Running"}, {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}):
-        await world.cluster.patch(
-            REFERENCES, world.namespace, name, {"status": status}, subresource="status"
-        )
+        await world.cluster.patch(REFERENCES, world.namespace, name, {"status": status}, subresource="status")
     return (await asyncio.wait_for(seen, _PATIENCE_SECONDS) - began) * 1000
 
 
@@ -136,9 +134,7 @@ async def full(world: World, replicas: int) -> None:
     while True:
         pool = await world.cluster.get(POOLS, world.namespace, _POOL)
         status = pool.get("status") or {}
-        pods = [
-            pod async for page, _ in world.cluster.pages(PODS, world.namespace) for pod in page
-        ]
+        pods = [pod async for page, _ in world.cluster.pages(PODS, world.namespace) for pod in page]
         ours = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(POOL_LABEL) == _POOL]
         if status.get("ready") == replicas and len(ours) == len(pods) == replicas:
             return
@@ -180,7 +176,11 @@ async def cold(world: World, rounds: int, image: str) -> dict[str, Series]:
         for _ in track(range(rounds), "cold", console=_CONSOLE):
             series["bare pod"].add(await bare_pod(world, image))
             # Larger than the pool's sandboxes, so that it gets a pod of its own.
-            series["cold"].add(await task(world, "cold", tool="python", arguments={"code": "6*7"}, limits={"memory": "600Mi"}))
+            series["cold"].add(
+                await task(
+                    world, "cold", tool="python", arguments={"code": "6*7"}, limits={"memory": "600Mi"}
+                )
+            )
     return series
 
 
@@ -210,7 +210,7 @@ async def count_writes_of(world: World, account: str) -> None:
             },
         }
         with contextlib.suppress(AlreadyExists):
-            await world.cluster._json("POST", FLOW_SCHEMAS, FLOW_SCHEMAS.path(), body=body)  # noqa: SLF001
+            await world.cluster._json("POST", FLOW_SCHEMAS, FLOW_SCHEMAS.path(), body=body)
 
 
 async def writes(world: World) -> dict[str, float]:
@@ -274,7 +274,12 @@ async def main(arguments: argparse.Namespace) -> None:
         found = await latency(world, arguments.rounds, arguments.pool)
         _row(table, "create + 2 patches + watch, ms", found["reference"])
         _row(table, "warm task, ms", found["warm"], found["reference"], "2")
-        _row(table, f"{arguments.pool} at once, last, ms", await burst(world, arguments.pool, 10), target="300 ms")
+        _row(
+            table,
+            f"{arguments.pool} at once, last, ms",
+            await burst(world, arguments.pool, 10),
+            target="300 ms",
+        )
         await count_writes_of(world, arguments.account)
         counted = await writes_per_task(world, arguments.rounds, arguments.pool)
         chilled = await cold(world, arguments.cold_rounds, arguments.image)
@@ -284,7 +289,8 @@ async def main(arguments: argparse.Namespace) -> None:
         Console().print("the operator's writes per warm task:", counted, "target 4")
         if arguments.operator:
             Console().print(
-                "operator's memory:", await memory(world, arguments.finished, arguments.live, arguments.operator)
+                "operator's memory:",
+                await memory(world, arguments.finished, arguments.live, arguments.operator),
             )
     finally:
         await cluster.close()

@@ -19,7 +19,7 @@ CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", names
 FLOW_SCHEMAS = Resource("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", namespaced=False)
 NAMESPACES = Resource("", "v1", "namespaces", namespaced=False)
 #: The same resource under a group that nobody watches: what a create and a patch of it cost is the reference.
-REFERENCES = Resource("bench.corral.dev", "v1alpha1", "agenttasks")
+REFERENCES = Resource("bench.corral.dev", "v1alpha1", "rounds")
 _CRD = Path(__file__).parents[3] / "k8s" / "crds" / "agenttasks.corral.dev.yaml"
 
 
@@ -36,27 +36,32 @@ class World:
         crd = yaml.safe_load(_CRD.read_text())
         crd["spec"]["group"] = REFERENCES.group
         crd["metadata"]["name"] = f"{REFERENCES.plural}.{REFERENCES.group}"
-        crd["spec"]["names"] = {"kind": "AgentTask", "plural": REFERENCES.plural, "listKind": "AgentTaskList"}
+        crd["spec"]["names"] = {
+            "kind": "Round",
+            "listKind": "RoundList",
+            "plural": "rounds",
+            "singular": "round",
+        }
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         namespace["metadata"] = {"name": self.namespace, "labels": labels}
         for resource, body in ((NAMESPACES, namespace), (CRDS, crd)):
             try:
-                await self.cluster._json("POST", resource, resource.path(), body=body)  # noqa: SLF001
+                await self.cluster._json("POST", resource, resource.path(), body=body)
             except AlreadyExists:
                 continue
         await asyncio.sleep(2)  # a new kind is served a moment after its definition is taken
 
     async def text(self, path: str) -> str:
         """Read a path of the API server as text."""
-        data = await self.cluster._request("GET", NAMESPACES, path)  # noqa: SLF001
+        data = await self.cluster._request("GET", NAMESPACES, path)
         return data.decode()
 
     @asynccontextmanager
     async def watching(self, resource: Resource) -> AsyncIterator[None]:
         """Hear every change of a kind while the context lasts."""
         path = resource.path(self.namespace)
-        listed = await self.cluster._json("GET", resource, path, query={"limit": "1"})  # noqa: SLF001
+        listed = await self.cluster._json("GET", resource, path, query={"limit": "1"})
         ready = asyncio.Event()
         work = self._watch(path, listed["metadata"]["resourceVersion"], ready)
         task = asyncio.get_running_loop().create_task(work)
@@ -69,11 +74,11 @@ class World:
 
     async def _watch(self, path: str, version: str, ready: asyncio.Event) -> None:
         cluster = self.cluster
-        url = f"{cluster._configuration.host}{path}?watch=1&resourceVersion={version}"  # noqa: SLF001
-        settings = (await cluster._configuration.auth_settings()).values()  # noqa: SLF001
+        url = f"{cluster._configuration.host}{path}?watch=1&resourceVersion={version}"
+        settings: Any = (await cluster._configuration.auth_settings()).values()
         headers = {setting["key"]: setting["value"] for setting in settings}
         async with (
-            cluster._rest._create_pool_manager() as session,  # noqa: SLF001 - a connection of its own
+            cluster._rest._create_pool_manager() as session,
             session.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as response,
         ):
             ready.set()

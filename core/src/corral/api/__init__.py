@@ -8,6 +8,7 @@ from corral.api.chain import (
     StepOutcome,
     check_steps,
     dependencies,
+    fatal_step,
     next_steps,
     resolve_arguments,
 )
@@ -182,6 +183,7 @@ __all__ = [
     "dependencies",
     "did_you_mean",
     "expand_permissions",
+    "fatal_step",
     "find_references",
     "format_bytes",
     "format_cpu",

@@ -71,16 +71,7 @@ def next_steps(
         running: the steps that were started and have not ended.
     """
     steps = spec.steps
-    fatal = next(
-        (
-            step
-            for step in steps
-            if step.name in finished
-            and not finished[step.name].succeeded
-            and step.on_failure is OnFailure.STOP
-        ),
-        None,
-    )
+    fatal = fatal_step(spec, finished)
     waiting = [step for step in steps if step.name not in finished and step.name not in running]
     if fatal is not None:
         skipped = tuple(step.name for step in waiting)
@@ -99,6 +90,19 @@ def next_steps(
     failed = [step.name for step in steps if not finished[step.name].succeeded]
     tolerated = f", {', '.join(failed)} failed with onFailure: Continue" if failed else ""
     return ChainDecision(reason=Reason.COMPLETED, message=f"{_count(len(steps))} ended{tolerated}")
+
+
+def fatal_step(spec: "AgentTaskSpec", finished: Mapping[str, StepOutcome]) -> Step | None:
+    """Return the step whose failure ends the chain, None while there is none.
+
+    Of several the first that failed of itself: others may have been cancelled because of it.
+    """
+    failed = [
+        step
+        for step in spec.steps
+        if step.name in finished and not finished[step.name].succeeded and step.on_failure is OnFailure.STOP
+    ]
+    return min(failed, key=lambda step: finished[step.name].reason is Reason.CANCELLED, default=None)
 
 
 def dependencies(steps: Sequence[Step], strategy: Strategy) -> dict[str, tuple[str, ...]]:

@@ -109,8 +109,10 @@ class KubernetesCluster:
         except (NotFound, Conflict):
             return  # gone, or its name belongs to another object now
 
-    async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int) -> bytes:
+    async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int, stream: str) -> bytes:
         query = {"container": container, "limitBytes": str(limit_bytes)}
+        if stream != "All":  # not known to API servers before 1.32
+            query["stream"] = stream
         return await self._request("GET", PODS, PODS.path(namespace, pod, "log"), query=query)
 
     async def close(self) -> None:

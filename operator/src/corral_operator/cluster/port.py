@@ -125,8 +125,8 @@ class Cluster(Protocol):
         """Delete exactly this object, by UID. That it is gone already is no error."""
         ...
 
-    async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int) -> bytes:
-        """Read what a container printed, from the beginning."""
+    async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int, stream: str) -> bytes:
+        """Read what a container printed, from the beginning. ``stream``: Stdout, Stderr, or All together."""
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from corral_operator.decisions.observed import Refusal
+from corral_operator.decisions.observed import Printed, Refusal
 
 #: An execution's name and its attempt.
 Attempt = tuple[str, int]
@@ -24,6 +24,6 @@ class TaskMemory:
     #: Attempts whose pod was refused.
     refusals: dict[Attempt, Refusal] = field(default_factory=dict)
     #: What programs in images without a runner printed.
-    logs: dict[Attempt, str] = field(default_factory=dict)
+    logs: dict[Attempt, Printed] = field(default_factory=dict)
     #: When the position in a queue was last told.
     position_told: datetime | None = None

@@ -245,7 +245,9 @@ class Pools:
                     else (refusal.reason.value, refusal.message)
                 )
                 uid = pool.metadata.uid or ""
-                self._memories[uid] = self._memories[uid].failed(*words, self._clock.now())
+                memory = self._memories.get(uid)
+                if memory is not None:  # the pool was not deleted meanwhile
+                    self._memories[uid] = memory.failed(*words, self._clock.now())
                 break
             if isinstance(error, BaseException):
                 raise error

@@ -23,7 +23,7 @@ from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
 from corral_operator.control.workers import Workers
 from corral_operator.decisions.actions import CreatePod, Plan
-from corral_operator.decisions.observed import Rules
+from corral_operator.decisions.observed import Printed, Rules
 from corral_operator.decisions.programs import RUNNER
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
@@ -187,13 +187,24 @@ class Tasks:
             pod = self._store.pods.named(task.key.namespace, sandbox.pod_name or "")
             if pod is None or pod.container.terminated is None or attempt in memory.logs:
                 continue
-            try:
-                data = await self._cluster.logs(
-                    pod.key.namespace, pod.key.name, CONTAINER, self._settings.status_output_bytes + 1
-                )
-            except Refused as error:  # the node is gone, or the log was never written
-                data = f"(the log could not be read: {error})".encode()
-            memory.logs[attempt] = data.decode("utf-8", "replace")
+            memory.logs[attempt] = await self._printed(pod.key)
+
+    async def _printed(self, pod: ObjectKey) -> Printed:
+        """Read both streams of a container apart, or, where the API server cannot, together."""
+        limit = self._settings.status_output_bytes + 1
+
+        async def read(stream: str) -> str:
+            data = await self._cluster.logs(pod.namespace, pod.name, CONTAINER, limit, stream)
+            return data.decode("utf-8", "replace")
+
+        try:
+            return Printed(await read("Stdout"), await read("Stderr"))
+        except Refused:
+            pass
+        try:
+            return Printed(await read("All"))
+        except Refused as error:  # the node is gone, or the log was never written
+            return Printed("", f"(the log could not be read: {error})")
 
 
 def _assigned_pods(task: TaskView) -> tuple[ObjectKey, ...]:

@@ -18,7 +18,7 @@ from corral.catalogue import ToolNotFoundError
 from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Action, DeletePod, Tell, Waiting
+from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Tell, Waiting
 from corral_operator.decisions.bounds import fit
 from corral_operator.decisions.observed import Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure
@@ -158,6 +158,13 @@ class Draft:
         self.executions[execution.name] = statuses.ended(
             execution, reason, message, self.now, field=field, rule=rule
         )
+        # What this look had in mind for it is not done.
+        self.waiting = [one for one in self.waiting if one.execution != execution.name]
+        self.actions = [
+            one
+            for one in self.actions
+            if not (isinstance(one, CreatePod) and one.execution == execution.name)
+        ]
         self.drop_cold_pod(execution)
 
     def fail(self, execution: ExecutionStatus, failure: PodFailure) -> None:

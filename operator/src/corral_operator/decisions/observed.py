@@ -34,6 +34,14 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """What a program printed. Where the streams cannot be told apart, stdout has both."""
+
+    stdout: str
+    stderr: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The API server would not make a pod."""
 
@@ -68,7 +76,7 @@ class Observed:
     #: Position in a pool's queue, from 1, by execution.
     positions: Mapping[str, int] = field(default_factory=dict)
     #: For a program in an image without a runner: what it printed, once its container has ended, by execution.
-    logs: Mapping[str, str] = field(default_factory=dict)
+    logs: Mapping[str, Printed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,24 +64,33 @@ def place(draft: Draft, spec: AgentTaskSpec, call: Call) -> None:
         _choose(draft, spec, execution, planned)
 
 
-def start(draft: Draft, execution: ExecutionStatus, pod: PodView, planned: Planned | None) -> None:
-    """Tell the runner to start, or, without a plan, find out what it runs."""
+def start(
+    draft: Draft,
+    execution: ExecutionStatus,
+    pod: PodView,
+    planned: Planned | None,
+    larger: SandboxSize | None = None,
+) -> None:
+    """Tell the runner to start, or, without a plan, find out what it runs.
+
+    Args:
+        draft: of the task.
+        execution: that has this sandbox.
+        pod: the sandbox.
+        planned: what is to run.
+        larger: what the sandbox must become before. If it was taken for that by somebody who then died, it follows
+            from the pod itself.
+    """
     request = None if planned is None else planned.request
-    sandbox = draft.executions[execution.name].sandbox
-    if request is not None and sandbox is not None and sandbox.resized:
-        larger = _larger(pod, SandboxSize.of(request.limits))
-        if larger is not None:
-            draft.actions.append(Resize(execution.name, pod.key, larger))
+    sandbox, size = draft.executions[execution.name].sandbox, sandbox_size(pod)
+    if request is not None and sandbox is not None and sandbox.resized and size is not None:
+        need = SandboxSize.of(request.limits)
+        cpu, memory_bytes = max(size.cpu, need.cpu), max(size.memory_bytes, need.memory_bytes)
+        larger = None if size.holds(need) else SandboxSize(cpu, memory_bytes, size.disk_bytes)
+    if larger is not None:
+        draft.actions.append(Resize(execution.name, pod.key, larger))
     owner = draft.owner(execution.name, execution.attempt)
     draft.actions.append(Start(execution.name, pod.key, owner, request))
-
-
-def _larger(pod: PodView, need: SandboxSize) -> SandboxSize | None:
-    """Return what a pod must become to hold an execution, None if it does already. Nothing is made smaller."""
-    size = sandbox_size(pod)
-    if size is None or size.holds(need):
-        return None
-    return SandboxSize(max(size.cpu, need.cpu), max(size.memory_bytes, need.memory_bytes), size.disk_bytes)
 
 
 def _choose(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, planned: Planned) -> None:
@@ -109,7 +118,7 @@ def _choose(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, plann
             draft.claims.append((execution.name, choice.pod.key))
             draft.pools[execution.name] = choice.pool
             _assign(draft, execution, choice.pod, warm=True, resized=choice.size is not None)
-            start(draft, execution, choice.pod, planned)
+            start(draft, execution, choice.pod, planned, choice.size)
         case ChoiceKind.COLD:
             draft.actions.append(
                 CreatePod(

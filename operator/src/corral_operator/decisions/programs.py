@@ -3,6 +3,7 @@
 A pod that exists may run, so the status names it before it is made. Its result is its log and its exit code.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from math import ceil
 
@@ -104,7 +105,9 @@ def _look_at_pod(
     patience = timedelta(seconds=draft.rules.settings.pod_start_seconds)
     failure = pod_failure(pod, draft.now, patience)
     if failure is not None:
-        draft.fail(execution, failure)
+        # The kubelet may have started it since this was seen; a runner's pod starts nothing by itself.
+        seen_waiting = failure.still_tried or pod.deleting
+        draft.fail(execution, replace(failure, ran=None) if seen_waiting else failure)
     elif container.running and container.started_at is not None:
         if planned is None:
             return  # its pod has a deadline of its own
@@ -120,8 +123,8 @@ def _look_at_pod(
 
 
 def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | None, pod: PodView) -> None:
-    text = draft.observed.logs.get(execution.name)
-    if text is None:
+    printed = draft.observed.logs.get(execution.name)
+    if printed is None:
         return  # the log is read before the next look
     result = plain_result(pod)
     timings = (execution.timings or Timings()).model_copy(
@@ -131,7 +134,7 @@ def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | No
             else statuses.time_text(pod.container.started_at)
         }
     )
-    output = ExecutionOutput.model_construct(stdout=text, stderr="", truncated=False)
+    output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=printed.stderr, truncated=False)
     execution = execution.model_copy(update={"output": output, "timings": timings})
     if result is None:
         failure = pod_failure(pod, draft.now, timedelta(0)) or pod_gone(pod.key.name, pod.node, pod)

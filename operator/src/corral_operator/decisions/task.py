@@ -9,11 +9,11 @@ from datetime import datetime
 
 from corral.api import (
     AgentTaskSpec,
-    OnFailure,
     Reason,
     ReferenceProblem,
     Step,
     StepOutcome,
+    fatal_step,
     next_steps,
     resolve_arguments,
 )
@@ -49,20 +49,25 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         message = "agent tasks are worked off by a gateway with a model provider; this operator runs tools"
         return report.ended(draft, Reason.UNSUPPORTED, message)
     stopped = draft.stopped()
+    for name in draft.open():
+        if draft.executions[name].sandbox is not None:
+            look_at_attempt(draft, task.spec, draft.executions[name], stopped)
     if stopped is None:
+        _place_waiting(draft, task.spec)
+        end = _go_on(draft, task.spec)
         _hold_back(draft, task.spec)
-    for name in list(draft.executions):
-        _advance(draft, task.spec, name, stopped)
-    end = _go_on(draft, task.spec) if stopped is None else _stop(draft, stopped)
+    else:
+        end = _stop(draft, stopped)
     return report.unfinished(draft) if end is None else report.ended(draft, *end)
 
 
-def _advance(draft: Draft, spec: AgentTaskSpec, name: str, stopped: Stopped | None) -> None:
-    """Look at one execution that has begun."""
-    if draft.executions[name].reason is None and draft.executions[name].sandbox is not None:
-        look_at_attempt(draft, spec, draft.executions[name], stopped)
-    execution = draft.executions[name]
-    if execution.reason is None and execution.sandbox is None and stopped is None:
+def _place_waiting(draft: Draft, spec: AgentTaskSpec) -> None:
+    """Look for sandboxes for what has begun and has none."""
+    for name in draft.open():
+        _hold_back(draft, spec)
+        execution = draft.executions[name]
+        if execution.reason is not None or execution.sandbox is not None:
+            continue
         call = draft.call(spec, name)
         if call is None:
             draft.end(execution, Reason.SANDBOX_FAILED, "its step is no longer in the spec", ran=False)
@@ -72,22 +77,13 @@ def _advance(draft: Draft, spec: AgentTaskSpec, name: str, stopped: Stopped | No
 
 def _hold_back(draft: Draft, spec: AgentTaskSpec) -> None:
     """After a step that ends the chain nothing starts, also not what has begun to wait for a sandbox."""
-    finished = draft.finished()
-    failed = next(
-        (
-            step.name
-            for step in spec.steps
-            if step.name in finished
-            and not finished[step.name].succeeded
-            and step.on_failure is OnFailure.STOP
-        ),
-        None,
-    )
-    if failed is not None:
-        for name in draft.open():
-            if draft.executions[name].sandbox is None:
-                message = f"it had not started when step {failed} ended the chain"
-                draft.refuse(draft.executions[name], Reason.CANCELLED, message)
+    fatal = fatal_step(spec, draft.finished())
+    if fatal is None:
+        return
+    for name in draft.open():
+        if draft.executions[name].sandbox is None:
+            message = f"it had not started when step {fatal.name} ended the chain"
+            draft.refuse(draft.executions[name], Reason.CANCELLED, message)
 
 
 def _stop(draft: Draft, stopped: Stopped) -> Stopped | None:
@@ -112,8 +108,10 @@ def _go_on(draft: Draft, spec: AgentTaskSpec) -> tuple[Reason, str] | None:
         if decision.reason is not None:
             return decision.reason, decision.message
         for name in decision.ready:
-            _begin_step(draft, spec, steps[name], finished)
-        if all(draft.executions[name].reason is None for name in decision.ready):
+            if fatal_step(spec, draft.finished()) is None:
+                _begin_step(draft, spec, steps[name], finished)
+        _hold_back(draft, spec)
+        if all(name in draft.open() for name in decision.ready):
             return None  # a step that ended at once may have been what others waited for
 
 

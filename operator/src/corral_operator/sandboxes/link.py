@@ -12,7 +12,10 @@ from corral.sandbox.errors import RequestRefusedError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.views import ObjectKey
 
-_CONNECT_SECONDS = 3.0
+#: The first packets to a new pod may be lost until its network stands; the kernel sends the next one after a second,
+#: a new attempt goes out at once.
+_FIRST_CONNECT_SECONDS = 0.1
+_LONGEST_CONNECT_SECONDS = 3.0
 _HELLO_SECONDS = 10.0
 #: A container counts as running some milliseconds before its runner listens.
 _FIRST_PAUSE_SECONDS = 0.01
@@ -200,17 +203,18 @@ class Link:
     async def _keep(self) -> None:
         """Hold a connection; when it breaks, make another."""
         loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE_SECONDS
+        pause, patience = _FIRST_PAUSE_SECONDS, _FIRST_CONNECT_SECONDS
         while True:
             try:
-                await self._connect()
+                await self._connect(patience)
             except (OSError, TimeoutError, SandboxLostError, RequestRefusedError, FrameError) as error:
                 self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+                patience = min(patience * 1.5, _LONGEST_CONNECT_SECONDS)
                 continue
             assert self._channel is not None
-            pause = _FIRST_PAUSE_SECONDS
+            pause, patience = _FIRST_PAUSE_SECONDS, _FIRST_CONNECT_SECONDS
             self.silent_since = None
             await self._notify()
             self._on_change(self.pod)
@@ -221,9 +225,9 @@ class Link:
             self.description = None
             self._on_change(self.pod)
 
-    async def _connect(self) -> None:
+    async def _connect(self, patience: float) -> None:
         host, port = self._address
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(patience):
             _, channel = await asyncio.get_running_loop().create_connection(
                 lambda: PodChannel(self._token), host, port
             )
