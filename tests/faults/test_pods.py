@@ -62,7 +62,7 @@ def test_B13_drained_node(scene: Scene) -> None:
     try:
         # Only this pool's pods: others work on this node.
         selector = f"--pod-selector=corral.dev/pool={name}"
-        kubectl("drain", LOST_NODE, selector, "--force", "--ignore-daemonsets", "--timeout=90s")
+        kubectl("drain", LOST_NODE, selector, "--force", "--delete-emptydir-data", "--timeout=90s")
     finally:
         kubectl("uncordon", LOST_NODE)
     scene.finish()

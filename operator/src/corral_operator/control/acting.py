@@ -132,6 +132,7 @@ class Actor:
             self._kick(task.key.uid)
             return
         memory.made.add(attempt)
+        memory.absent.discard(action.name)
         self._store.pods.put(body)
         EXECUTIONS_STARTED.labels("cold").inc()
         if action.missed_pool is not None:

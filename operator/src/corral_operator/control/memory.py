@@ -23,6 +23,8 @@ class TaskMemory:
     made: set[Attempt] = field(default_factory=set)
     #: Attempts whose pod was refused.
     refusals: dict[Attempt, Refusal] = field(default_factory=dict)
+    #: Names of pods that were asked for and do not exist.
+    absent: set[str] = field(default_factory=set)
     #: What programs in images without a runner printed.
     logs: dict[Attempt, Printed] = field(default_factory=dict)
     #: When the position in a queue was last told.

@@ -22,6 +22,7 @@ def observe(task: TaskView, memory: TaskMemory, store: Store, pools: Pools, runs
     return Observed(
         seen=memory.seen,
         pods=pods,
+        absent=frozenset(memory.absent),
         last_seen={
             name: pod for name in names - pods.keys() if (pod := store.last_seen(namespace, name)) is not None
         },

@@ -7,6 +7,7 @@ from corral.policy import Policy
 from corral_operator.clock import Clock
 from corral_operator.cluster.port import (
     AGENT_TASKS,
+    PODS,
     Cluster,
     ClusterError,
     Conflict,
@@ -87,6 +88,7 @@ class Tasks:
             await self._read_again(task.key)
             memory.unsure = False
             return await self._look(uid)
+        await self._look_for_pods(task, memory)
         await self._fetch_logs(task, memory)
         catalogue = self._store.catalogue(task.key.namespace)
         rules = Rules(self._settings, self._policy, catalogue, self.policies_enforced)
@@ -177,6 +179,23 @@ class Tasks:
         for pod in {*pods, *self._pools.claimed_by(uid)}:
             self._actor.delete_pod(pod)
         self._pools.release(uid, keep=())
+
+    async def _look_for_pods(self, task: TaskView, memory: TaskMemory) -> None:
+        """Ask for pods that stand in the status and were never seen: a watch of pods may be behind that of tasks."""
+        for execution in task.status.executions:
+            sandbox = execution.sandbox
+            name = sandbox.pod_name if sandbox is not None and execution.reason is None else None
+            if (
+                name is None
+                or name in memory.absent
+                or self._store.pods.named(task.key.namespace, name) is not None
+                or self._store.last_seen(task.key.namespace, name) is not None
+            ):
+                continue
+            try:
+                self._store.pods.put(await self._cluster.get(PODS, task.key.namespace, name))
+            except NotFound:
+                memory.absent.add(name)
 
     async def _fetch_logs(self, task: TaskView, memory: TaskMemory) -> None:
         """Read what programs in images without a runner printed, once their containers have ended."""

@@ -38,7 +38,8 @@ def look_at_attempt(
     run = draft.observed.runs.get(execution.name)
     if run is None:
         if pod is None:
-            _end_or_fail(draft, execution, gone(draft, sandbox), stopped)
+            if draft.is_gone(sandbox.pod_name or ""):
+                _end_or_fail(draft, execution, gone(draft, sandbox), stopped)
         else:
             # Once it is stopped, what was started before is followed, and nothing is started.
             asked = planned if isinstance(planned, Planned) and stopped is None else None
@@ -123,7 +124,8 @@ def _look_for_cause(
         draft.end(execution, *stopped, ran=None)
         return
     if pod is None:
-        draft.fail(execution, gone(draft, execution.sandbox))
+        if draft.is_gone(execution.sandbox.pod_name or ""):
+            draft.fail(execution, gone(draft, execution.sandbox))
         return
     failure = pod_failure(pod, draft.now, _LOST_PATIENCE)
     since = run.lost_at or draft.now

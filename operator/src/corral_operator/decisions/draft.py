@@ -101,6 +101,10 @@ class Draft:
         """Return whom a sandbox serves that runs this attempt."""
         return Owner(f"{self.task.key.uid}/{execution}", attempt)
 
+    def is_gone(self, pod: str) -> bool:
+        """Whether it is known that a pod that is not seen does not exist any more."""
+        return pod in self.observed.absent or pod in self.observed.last_seen
+
     # --- executions ---
 
     def begin(self, name: str, tool: str, attempt: int, queued: datetime) -> ExecutionStatus:

@@ -59,6 +59,8 @@ class Observed:
     seen: datetime
     #: Pods of the task by name: the cold ones that exist, and the waiting ones that it was given.
     pods: Mapping[str, PodView] = field(default_factory=dict)
+    #: Names of pods that were asked for and do not exist. That a watch has not told of a pod yet says nothing.
+    absent: frozenset[str] = frozenset()
     #: Pods that are gone, as they were last seen, by name.
     last_seen: Mapping[str, PodView] = field(default_factory=dict)
     #: Attempts that this operator follows or has followed, by execution; of the current attempt only.

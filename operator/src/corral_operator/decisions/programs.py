@@ -79,6 +79,8 @@ def look_at_program(
             _create(draft, execution, planned)
     elif pod is None:
         name = sandbox.pod_name or ""
+        if not draft.is_gone(name):
+            return
         failure = pod_gone(name, sandbox.node, draft.observed.last_seen.get(name))
         if stopped is not None:
             draft.end(execution, *stopped, ran=None)
