@@ -118,21 +118,16 @@ def test_D3_a_step_that_waits_for_a_sandbox_does_not_begin_after_one_that_stops_
 
 
 def test_D3_a_step_found_waiting_before_the_fatal_one_in_the_same_look_leaves_nothing_behind() -> None:
-    chain = _Chain(_step("a"), _step("b"))
-    chain.look(ready=0)
-    waiting = [e.name for e in chain.view.status.executions if e.sandbox is None]
-    assert waiting == ["a", "b"] or waiting == []
-    chain = _Chain(_step("first"), _step("fatal"))
-    chain.look(ready=0)
-    chain.look(ready=1)
-    chain.look(ready=0)
-    open_before = [e.name for e in chain.view.status.executions if e.sandbox is None]
-    fatal = "fatal" if "first" in open_before else "first"
-    plan = chain.look(ready=0, **{fatal: _ended(fatal, Reason.TOOL_ERROR)})
+    chain = _Chain(_step("waits", limits={"memory": "2Gi"}), _step("fatal"))
+    first = chain.look()
+    assert [(type(a), a.execution) for a in first.actions if isinstance(a, Start | CreatePod)] == [
+        (CreatePod, "waits"),
+        (Start, "fatal"),
+    ]
+    plan = chain.look(fatal=_ended("fatal", Reason.TOOL_ERROR))
     assert not of_type(plan, CreatePod, Start)
-    assert chain.view.status.reason in {None, Reason.STEP_FAILED}
-    if chain.view.status.reason is None:
-        assert plan.wake_at is not None, "nobody looks again"
+    assert chain.reasons == {"waits": Reason.CANCELLED, "fatal": Reason.TOOL_ERROR}
+    assert chain.view.status.reason is Reason.STEP_FAILED
 
 
 def test_D3_with_continue_the_chain_goes_on_and_completes() -> None:

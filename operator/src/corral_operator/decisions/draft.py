@@ -234,12 +234,13 @@ class Draft:
         retry = spec.retry
         if execution.attempt >= retry.max_attempts or execution.reason not in retry.reasons:
             return None
-        if may_have_run and not self._is_idempotent(execution.tool):
+        if may_have_run and not self.is_idempotent(execution.tool):
             return None
         pause = parse_duration(retry.backoff) * 2 ** (execution.attempt - 1)
         return self.now + timedelta(seconds=pause)
 
-    def _is_idempotent(self, tool: str) -> bool:
+    def is_idempotent(self, tool: str) -> bool:
+        """Whether a tool may run twice where once is meant."""
         try:
             return self.rules.catalogue.get(tool).spec.idempotent
         except ToolNotFoundError:

@@ -71,25 +71,38 @@ def look_at_program(
     assert sandbox is not None
     if refusal is not None:
         draft.end(execution, refusal.reason, refusal.message, ran=False, field=refusal.field)
-    elif pod is None and execution.name in draft.observed.assigned and planned is not None:
-        # This operator wrote that it is to be made, and has not made it yet.
-        if stopped is not None:
-            draft.end(execution, *stopped, ran=False)
-        else:
-            _create(draft, execution, planned)
     elif pod is None:
-        name = sandbox.pod_name or ""
-        if not draft.is_gone(name):
-            return
-        failure = pod_gone(name, sandbox.node, draft.observed.last_seen.get(name))
-        if stopped is not None:
-            draft.end(execution, *stopped, ran=None)
-        else:
-            draft.fail(execution, failure)
+        _look_for_pod(draft, execution, planned, sandbox, stopped)
     elif stopped is not None:
         draft.end(execution, *stopped, ran=True)
     else:
         _look_at_pod(draft, execution, planned, sandbox, pod)
+
+
+def _look_for_pod(
+    draft: Draft,
+    execution: ExecutionStatus,
+    planned: Planned | None,
+    sandbox: SandboxStatus,
+    stopped: Stopped | None,
+) -> None:
+    """Look at a program whose pod stands in the status and is not there: not made yet, or gone."""
+    name = sandbox.pod_name or ""
+    ours = execution.name in draft.observed.assigned
+    # Seen by nobody: whoever wrote its name died before it was made, or it ran and went unseen.
+    unseen = sandbox.pod_uid is None and name in draft.observed.absent
+    if planned is not None and stopped is None and (ours or (unseen and draft.is_idempotent(execution.tool))):
+        _create(draft, execution, planned)
+    elif stopped is not None and (ours or draft.is_gone(name)):
+        draft.end(execution, *stopped, ran=False if ours else None)
+    elif unseen:
+        message = (
+            f"another operator took over while the pod {name} was being made; whether the program ran is not known, "
+            "and its tool is not declared idempotent"
+        )
+        draft.end(execution, Reason.SANDBOX_FAILED, message, ran=None)
+    elif draft.is_gone(name):
+        draft.fail(execution, pod_gone(name, sandbox.node, draft.observed.last_seen.get(name)))
 
 
 def _look_at_pod(
