@@ -42,6 +42,16 @@ def install(kubeconfig: Path, namespace: str, values: Sequence[str] = ()) -> Non
         )
 
 
+def uninstall(kubeconfig: Path, namespace: str) -> None:
+    """Take the release away, and wait until it is gone."""
+    with step(f"taking the chart out of {namespace}"):
+        output(
+            [helm(), "uninstall", RELEASE, "--namespace", namespace, "--wait", "--ignore-not-found"],
+            timeout_seconds=_INSTALL_SECONDS,
+            env={"KUBECONFIG": str(kubeconfig)},
+        )
+
+
 def helm() -> str:
     """Return the path of helm, built if it is not there."""
     binaries.build(tuple(program for program in PROGRAMS if program.name == "helm"))

@@ -17,7 +17,11 @@ from rig.versions import PROGRAMS
 if TYPE_CHECKING:
     import argparse
 
-_TESTS = REPOSITORY / "tests/cluster"
+#: What installs releases of its own, or looks at what the chart makes: run before there is a release for all.
+_OWN_RELEASES = ("test_admission_*.py", "test_chart.py", "test_rbac.py")
+_CLUSTER, _FAULTS = REPOSITORY / "tests/cluster", REPOSITORY / "tests/faults"
+#: pytest's exit code where its arguments select nothing.
+_NOTHING_SELECTED = 5
 
 
 def up(options: argparse.Namespace) -> Path:
@@ -40,11 +44,6 @@ def provide_images(name: str) -> None:
     cluster.load(name, [image.tag for image in images.IMAGES])
 
 
-def install_for_tests(file: Path) -> None:
-    """Install the chart as the cluster tests want it: it serves every namespace, for each test has its own."""
-    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]"])
-
-
 def test(options: argparse.Namespace) -> int:
     """Run the cluster tests: against $KUBECONFIG if it is set and answers, else against a cluster made for them.
 
@@ -55,18 +54,16 @@ def test(options: argparse.Namespace) -> int:
     if given and Kubectl(Path(given)).answers():
         if _is_ours(Kubectl(Path(given)), options.name):
             provide_images(options.name)
-            install_for_tests(Path(given))
         else:
             tags = ", ".join(image.tag for image in images.IMAGES)
             say(f"the cluster of KUBECONFIG={given} is none of the rig's; it has to have the images {tags}")
-        return _pytest(Path(given), options.pytest_arguments)
+        return _all_tests(Path(given), options.pytest_arguments)
     if given:
         say(f"no cluster answers for KUBECONFIG={given}: making one")
     try:
         file = up(options)
         provide_images(options.name)
-        install_for_tests(file)
-        return _pytest(file, options.pytest_arguments)
+        return _all_tests(file, options.pytest_arguments)
     finally:
         # Without a daemon there is no cluster to delete, and saying so would hide why there is none.
         if not options.keep and docker.reaches_any():
@@ -93,12 +90,32 @@ def test_docker(options: argparse.Namespace) -> int:
         ).returncode
 
 
-def _pytest(file: Path, arguments: list[str]) -> int:
+def _all_tests(file: Path, arguments: list[str]) -> int:
+    """Run the cluster tests: first those that install releases, then those of one for all, then the faults.
+
+    The last have operators of their own, which they kill; no other may serve their tasks meanwhile.
+
+    Returns:
+        The first exit code of pytest that is none of success.
+    """
     binaries.build(tuple(program for program in PROGRAMS if program.name in ("helm", "kubeconform")))
+    own = [str(found) for pattern in _OWN_RELEASES for found in sorted(_CLUSTER.glob(pattern))]
+    codes = [_pytest("releases of their own", file, own, arguments)]
+    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]"])
+    rest = [str(_CLUSTER), *(f"--ignore={found}" for found in own)]
+    codes.append(_pytest("one release for all", file, rest, arguments))
+    chart.uninstall(file, "corral")
+    codes.append(_pytest("faults", file, [str(_FAULTS)], arguments))
+    if set(codes) == {_NOTHING_SELECTED}:
+        return _NOTHING_SELECTED
+    return next((code for code in codes if code not in (0, _NOTHING_SELECTED)), 0)
+
+
+def _pytest(what: str, file: Path, tests: list[str], arguments: list[str]) -> int:
     env = {**os.environ, "KUBECONFIG": str(file), "PATH": f"{binaries.links()}:{os.environ['PATH']}"}
-    with step("tests/cluster"):
+    with step(f"cluster tests: {what}"):
         return subprocess.run(
-            [sys.executable, "-m", "pytest", str(_TESTS), *arguments], cwd=REPOSITORY, env=env, check=False
+            [sys.executable, "-m", "pytest", *tests, *arguments], cwd=REPOSITORY, env=env, check=False
         ).returncode
 
 

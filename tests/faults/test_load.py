@@ -36,7 +36,7 @@ def fake_nodes() -> None:
 @pytest.mark.timeout(900)
 def test_B2_two_thousand_tasks_at_once_make_two_thousand_pods(scene: Scene, fake_nodes: None) -> None:
     scene.open()
-    scene.operate(allowed_runtime_classes=f'["{_CLASS}"]', sweep_seconds=30)
+    scene.operate(allowed_runtime_classes=f'["{_CLASS}"]', sweep_seconds=30, lease_seconds=8)
     limits = {"memory": "64Mi", "cpu": "100m", "timeout": "30s"}
     tasks = [
         workload.call(f"load-{n}", "program", seconds="1", limits=limits, runtimeClassName=_CLASS)

@@ -9,7 +9,7 @@ import pytest
 from corral.api import Phase, Reason
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import Cancel, CreatePod, DeletePod, Plan, Start, Tell
-from corral_operator.decisions.observed import Observed, RunView
+from corral_operator.decisions.observed import Observed, Printed, RunView
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
@@ -134,14 +134,14 @@ def test_M2_a_pod_that_is_gone_is_explained_by_how_it_was_last_seen() -> None:
     plan = _look(_running(), last_seen={"warm": evicted})
     assert plan.status is not None
     assert plan.status.reason is Reason.EVICTED
-    unknown = _look(_running(retry=RETRY))
+    unknown = _look(_running(retry=RETRY), absent=frozenset({"warm"}))
     assert unknown.status is not None
     assert unknown.status.reason is Reason.SANDBOX_FAILED, "it may have run, so it is not tried again"
 
 
 def test_B13_another_pod_of_the_same_name_is_neither_told_to_start_nor_deleted() -> None:
     other = replace(BOX, key=ObjectKey("team", "warm", "another-uid"))
-    plan = _look(_running(), other)
+    plan = _look(_running(), other, absent=frozenset({"warm"}))
     assert plan.status is not None
     assert plan.status.reason is Reason.SANDBOX_FAILED
     assert not of_type(plan, DeletePod, Start)
@@ -254,10 +254,18 @@ def _container(state: dict[str, Any], **fields: Any) -> PodView:
 def test_B13_a_program_that_this_operator_assigned_is_made_and_one_that_another_assigned_is_not() -> None:
     plan = _look(_program(), assigned=frozenset({"main"}))
     assert [type(action) for action in plan.actions] == [CreatePod]
-    plan = _look(_program())
+    plan = _look(_program(), absent=frozenset({COLD}))
     assert plan.status is not None
     assert plan.status.reason is Reason.SANDBOX_FAILED, "its pod may have run and gone"
     assert not of_type(plan, CreatePod)
+    plan = _look(_program("program-again"), absent=frozenset({COLD}))
+    assert [type(action) for action in plan.actions] == [CreatePod], "it may run twice"
+
+
+@pytest.mark.parametrize("tool", ["once", "program"])
+def test_B13_a_pod_that_no_watch_has_told_of_yet_is_not_taken_for_gone(tool: str) -> None:
+    view = _program() if tool == "program" else _running()
+    assert _look(view) == Plan()
 
 
 def test_B13_a_program_seen_running_has_its_pod_written_down_and_ends_at_its_timeout() -> None:
@@ -276,7 +284,7 @@ def test_B13_a_program_seen_running_has_its_pod_written_down_and_ends_at_its_tim
 def test_M1_a_programs_log_is_waited_for_and_is_its_result() -> None:
     box = _container(terminated("Completed", 0), phase="Succeeded")
     assert not _look(_program(), box).actions
-    plan = _look(_program(), box, logs={"main": "out"})
+    plan = _look(_program(), box, logs={"main": Printed("out", "err")})
     assert plan.status is not None
     (main,) = plan.status.executions
     assert (main.reason, main.exit_code, main.result) == (Reason.COMPLETED, 0, "out")
@@ -296,7 +304,7 @@ def test_M1_a_programs_log_is_waited_for_and_is_its_result() -> None:
 def test_M2_how_a_program_ended_is_read_off_its_container(
     state: dict[str, Any], reason: Reason, exit_code: int | None, signal: int | None
 ) -> None:
-    plan = _look(_program(), _container(state, phase="Failed"), logs={"main": "some"})
+    plan = _look(_program(), _container(state, phase="Failed"), logs={"main": Printed("some")})
     assert plan.status is not None
     (main,) = plan.status.executions
     assert (main.reason, main.exit_code, main.signal) == (reason, exit_code, signal)
@@ -329,7 +337,7 @@ def test_M1_a_program_goes_on_when_its_tool_was_deleted_meanwhile() -> None:
     plan = decide(_program(), seen, NOW, rules(tools=()))
     assert not of_type(plan, Start, DeletePod)
     ended = _container(terminated("Completed", 0), phase="Succeeded")
-    plan = decide(_program(), Observed(NOW, {COLD: ended}, logs={"main": "out"}), NOW, rules(tools=()))
+    plan = decide(_program(), Observed(NOW, {COLD: ended}, logs={"main": Printed("out", "err")}), NOW, rules(tools=()))
     assert plan.status is not None
     assert plan.status.executions[0].output is not None
     assert plan.status.executions[0].output.stdout == "out"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.api import AgentTaskStatus, ExecutionStatus, Phase, Reason, SandboxStatus, Timings, WhenEmpty
 from corral_operator.decisions.actions import CreatePod, DeletePod, Start
-from corral_operator.decisions.observed import Observed, Refusal, Rules, RunView
+from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
 from corral_operator.decisions.status import time_text
 from corral_operator.decisions.task import decide
 from corral_operator.names import cold_pod_name
@@ -93,6 +93,7 @@ OBSERVED = st.builds(
     Observed,
     seen=MOMENTS,
     pods=PODS,
+    absent=st.frozensets(NAMES, max_size=3),
     last_seen=PODS,
     runs=st.dictionaries(EXECUTIONS, RUNS, max_size=2),
     refusals=st.dictionaries(EXECUTIONS, REFUSALS, max_size=1),
@@ -101,7 +102,7 @@ OBSERVED = st.builds(
     position_told=_maybe(MOMENTS),
     pools=SUPPLIES,
     positions=st.dictionaries(EXECUTIONS, st.integers(1, 9), max_size=2),
-    logs=st.dictionaries(EXECUTIONS, WORDS, max_size=2),
+    logs=st.dictionaries(EXECUTIONS, st.builds(Printed, WORDS, WORDS), max_size=2),
 )
 TIMES = _maybe(MOMENTS.map(time_text))
 
@@ -109,7 +110,7 @@ TIMES = _maybe(MOMENTS.map(time_text))
 @st.composite
 def _executions(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[ExecutionStatus, ...]:
     found = []
-    for name in draw(st.lists(st.sampled_from(names), unique=True, max_size=3)):
+    for name in draw(st.lists(st.sampled_from([*names, "gone"]), unique=True, max_size=3)):
         reason = draw(_maybe(st.sampled_from(Reason)))
         sandbox = SandboxStatus(
             pod_name=draw(_maybe(NAMES)),
@@ -164,7 +165,7 @@ RULESETS = st.sampled_from(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(world=_worlds(), seen=OBSERVED, ruleset=RULESETS)
 def test_B13_a_decision_is_made_whatever_is_observed(
     world: tuple[dict[str, Any], AgentTaskStatus], seen: Observed, ruleset: Rules

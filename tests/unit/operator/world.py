@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from corral.api import AgentTaskStatus, ExecutionStatus, OnFailure, Reason, WhenEmpty
+from corral.api import AgentTaskStatus, ExecutionStatus, OnFailure, Reason, StepOutcome, WhenEmpty
+from corral.api.chain import fatal_step
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import Cancel, CreatePod, DeletePod, Plan, Resize, Start, Tell
-from corral_operator.decisions.observed import Observed, Refusal, Rules, RunView
+from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
 from corral_operator.decisions.programs import RUNNER
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView, task_view
@@ -89,7 +90,8 @@ class Memory:
     made: set[tuple[str, int]] = field(default_factory=set)
     assigned: set[tuple[str, int]] = field(default_factory=set)
     refusals: dict[tuple[str, int], Refusal] = field(default_factory=dict)
-    logs: dict[tuple[str, int], str] = field(default_factory=dict)
+    logs: dict[tuple[str, int], Printed] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
     runs: dict[str, Followed] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
     spent: set[str] = field(default_factory=set)
@@ -273,6 +275,7 @@ class World:
         return Observed(
             seen=memory.seen,
             pods=pods,
+            absent=frozenset(memory.absent),
             last_seen={n: memory.last_seen[n] for n in names - pods.keys() if n in memory.last_seen},
             runs={
                 name: followed.view
@@ -310,6 +313,7 @@ class World:
             self._after_the_end()
             return None
         self.looks += 1
+        self._look_for_pods()
         self._fetch_logs()
         seen = memory.task
         plan = decide(seen, self.observe(), self.now, self.rules)
@@ -343,6 +347,17 @@ class World:
             e.sandbox.pod_uid or "" for e in self.memory.task.status.executions if e.sandbox is not None
         }
 
+    def _look_for_pods(self) -> None:
+        memory = self.memory
+        for execution in memory.task.status.executions:
+            name = execution.sandbox.pod_name if execution.sandbox and execution.reason is None else None
+            if name is None or name in memory.pods.keys() | memory.last_seen.keys() | memory.absent:
+                continue
+            if name in self.boxes:
+                memory.pods[name] = self.boxes[name].view(self.now)
+            else:
+                memory.absent.add(name)
+
     def _fetch_logs(self) -> None:
         memory = self.memory
         for execution in memory.task.status.executions:
@@ -350,7 +365,7 @@ class World:
             if sandbox is not None and RUNNER in sandbox.weakened and execution.reason is None:
                 view = memory.pods.get(sandbox.pod_name or "")
                 if view is not None and view.container.terminated is not None:
-                    memory.logs[execution.name, execution.attempt] = "printed"
+                    memory.logs[execution.name, execution.attempt] = Printed("printed")
 
     def _act(self, action: object) -> None:
         match action:
@@ -388,6 +403,7 @@ class World:
                 program=action.program is not None,
             )
         self.memory.made.add(attempt)
+        self.memory.absent.discard(action.name)
         self.memory.pods[action.name] = self.boxes[action.name].view(self.now)
 
     def _start(self, action: Start) -> None:
@@ -435,6 +451,7 @@ def check_plan(world: World, task: TaskView, plan: Plan) -> None:
     assert spec is not None
     assert plan.wake_at is None or plan.wake_at > now, "wakes up in the past, again and again"
     status = plan.status or task.status
+    finished = {e.name: StepOutcome.of(e) for e in status.executions if e.reason is not None}
     executions = {execution.name: execution for execution in status.executions}
     for action in plan.actions:
         if isinstance(action, Start):
@@ -454,6 +471,10 @@ def check_plan(world: World, task: TaskView, plan: Plan) -> None:
         assert not new, "something starts after cancel or deadline"
         assert not plan.claims
     _check_stop(task, plan, executions)
+    if status.reason is None and status.executions and not spec.steps:
+        assert any(one.reason is None for one in status.executions), "all has ended and the task has not"
+    if status.reason is None and fatal_step(spec, finished):
+        assert any(one.reason is None for one in status.executions), "the chain is over and the task has not ended"
     if status.reason is not None:
         assert not new, "something starts as the task ends"
         assert not plan.waiting
