@@ -48,3 +48,17 @@ def test_B13_killed_at_writes_by_chance_with_many_seeds(scene: Scene) -> None:
             break
     scene.check(f"seeds {_FIRST_SEED} to {seed}, {kills} kills")
     assert kills >= 8
+
+
+def test_B13_killed_between_naming_and_making_a_programs_pod_says_that_nobody_knows(scene: Scene) -> None:
+    # A program starts with its container. Whether one that is not there ever was, nobody can tell any more; so it is
+    # made again only where its tool may run twice, as those of the other tests.
+    scene.open()
+    scene.operate()
+    scene.harness.call("kill_at_writes", name="a", seed=1, stages=["unanswered"], gap=[1, 1], kills=1)
+    limits = {"memory": "64Mi", "cpu": "500m"}
+    scene.submit([workload.call("unknown", "program-once", limits=limits)])
+    scene.finish()
+    assert scene.harness.call("kills", name="a") == ["patch agenttasks/status unanswered"]
+    assert not scene.pods()
+    scene.check("killed before a program's pod was made", reasons={"SandboxFailed": 1})

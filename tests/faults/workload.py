@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 _API = "corral.dev/v1alpha1"
 #: Tools that are declared idempotent.
-REPEATABLE = ("again",)
+REPEATABLE = ("again", "program")
 #: Tools of the tests; ``once`` and ``again`` differ in nothing but that declaration.
 _COMMAND = ["/bin/sh", "-c", 'sleep "$1"; echo "$2"', "sh", "$(arguments.seconds)", "$(arguments.token)"]
 #: Long enough that the recorder, which learns of a pod when the operator does, is connected while it runs.
@@ -41,11 +41,12 @@ def tool(name: str, *, idempotent: bool, image: str | None = None) -> Json:
 
 
 def tools() -> list[Json]:
-    """Return the three tools: once, again, and a program in an image of its own."""
+    """Return the tools: what may run once, what may run again; with a runner, and in an image of its own."""
     return [
         tool("once", idempotent=False),
         tool("again", idempotent=True),
-        tool("program", idempotent=False, image=SANDBOX_IMAGE),
+        tool("program", idempotent=True, image=SANDBOX_IMAGE),
+        tool("program-once", idempotent=False, image=SANDBOX_IMAGE),
     ]
 
 

@@ -35,10 +35,11 @@ async def operate(settings: Settings) -> None:
     """
     policy = read_policy(settings.policy_file)
     cluster = await KubernetesCluster.connect()
+    lease_cluster = cluster.apart()
     operator: Operator | None = None
     try:
         key = await runner_key(cluster, settings.operator_namespace)
-        operator = started = Operator(cluster, settings, policy, key)
+        operator = started = Operator(cluster, lease_cluster, settings, policy, key)
 
         def operator_is_ready() -> bool:
             return started.ready
@@ -67,6 +68,7 @@ async def operate(settings: Settings) -> None:
         if operator is not None:
             await operator.close()
         await cluster.close()
+        await lease_cluster.close()
 
 
 def main() -> None:

@@ -118,8 +118,8 @@ class _History:
 
     def container_ends(self) -> None:
         for box in self._some_box():
-            if box.running:
-                how = self.rng.choice(list(_EXIT_CODES))
+            how = self.rng.choice(list(_EXIT_CODES))
+            if box.terminated is None and box.running is (how != "StartError"):
                 self.world.end_container(box, how, _EXIT_CODES[how])
 
     def pod_is_deleted(self) -> None:

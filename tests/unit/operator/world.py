@@ -268,8 +268,9 @@ class World:
         attempts = {e.name: e.attempt for e in task.status.executions}
         names = {e.sandbox.pod_name for e in task.status.executions if e.sandbox and e.sandbox.pod_name}
         steps = [step.name for step in task.spec.steps] or ["main"] if task.spec is not None else []
-        for execution, attempt in {*memory.made, *attempts.items(), *((s, attempts.get(s, 1)) for s in steps)}:
-            names.add(cold_pod_name(TASK.name, TASK.uid, execution, attempt))
+        for execution, attempt in {*memory.made, *attempts.items(), *((step, 1) for step in steps)}:
+            for number in range(1, attempt + 1):
+                names.add(cold_pod_name(TASK.name, TASK.uid, execution, number))
         pods = {name: memory.pods[name] for name in names if name in memory.pods}
         sandboxes = {e.name: e.sandbox.pod_uid for e in task.status.executions if e.sandbox}
         return Observed(
@@ -424,7 +425,7 @@ class World:
         """What ``Tasks._after_the_end`` does: by what stands in the status, and the claims."""
         named = {e.sandbox.pod_uid for e in self.memory.task.status.executions if e.sandbox is not None}
         for box in self.boxes.values():
-            if box.uid in named | self.memory.claims:
+            if box.uid in named | self.memory.claims or box.owner_uid == TASK.uid:
                 box.deleting = True
         self.memory.claims.clear()
 

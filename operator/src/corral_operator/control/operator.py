@@ -45,7 +45,18 @@ _MEASURE_SECONDS = 5.0
 class Operator:
     """Everything that runs in an operator's process, apart from kopf."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, policy: Policy, key: bytes) -> None:
+    def __init__(
+        self, cluster: Cluster, lease_cluster: Cluster, settings: Settings, policy: Policy, key: bytes
+    ) -> None:
+        """Make it; nothing happens before ``run``.
+
+        Args:
+            cluster: for everything but the Lease.
+            lease_cluster: the same cluster, over connections that nobody else uses.
+            settings: of this operator.
+            policy: that tasks are held against.
+            key: that the runners' tokens are derived from.
+        """
         self._cluster = cluster
         self._settings = settings
         self._clock = Clock()
@@ -93,7 +104,7 @@ class Operator:
             policy=policy,
         )
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
-        self._leadership = Leadership(cluster, settings, self._clock, self._leadership_changed)
+        self._leadership = Leadership(lease_cluster, settings, self._clock, self._leadership_changed)
         self._changed = asyncio.Event()
         #: This operator has been active at some time.
         self._leads = asyncio.Event()
