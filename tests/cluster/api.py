@@ -60,7 +60,7 @@ class Api:
             "KUBECONFIG names no cluster. `make test-cluster` makes one, and `make kind-up` leaves one up"
         )
         configuration = client.Configuration()
-        config.load_kube_config(client_configuration=configuration)
+        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         configuration.connection_pool_maxsize = 64
         self._client = client.ApiClient(configuration)
         self._host = str(configuration.host).rstrip("/")
@@ -81,7 +81,9 @@ class Api:
         Raises:
             ApiError: it was refused.
         """
-        with self._send(method, path, body, query, user, content_type, (10, seconds)) as answer:
+        with self._send(
+            method, path, body, query=query, user=user, content_type=content_type, seconds=(10, seconds)
+        ) as answer:
             text = answer.data.decode()
             if answer.status >= 400:
                 raise ApiError(answer.status, text)
@@ -90,14 +92,14 @@ class Api:
 
     def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
         """Return what is no JSON: metrics, logs."""
-        with self._send("GET", path, None, query, None, None, (10, 30)) as answer:
+        with self._send("GET", path, query=query) as answer:
             if answer.status >= 400:
                 raise ApiError(answer.status, answer.data.decode())
             return answer.data.decode()
 
     def events(self, path: str, query: Mapping[str, str]) -> Iterator[Object]:
         """Follow a watch until it ends."""
-        with self._send("GET", path, None, {**query, "watch": "true"}, None, None, (10, 300)) as answer:
+        with self._send("GET", path, query={**query, "watch": "true"}, seconds=(10, 300)) as answer:
             if answer.status >= 400:
                 raise ApiError(answer.status, answer.data.decode())
             rest = b""
@@ -147,11 +149,12 @@ class Api:
         self,
         method: str,
         path: str,
-        body: Object | None,
-        query: Mapping[str, str] | None,
-        user: str | None,
-        content_type: str | None,
-        seconds: tuple[float, float],
+        body: Object | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        user: str | None = None,
+        content_type: str | None = None,
+        seconds: tuple[float, float] = (10, 30),
     ) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json", "Content-Type": content_type or "application/json"}
         if path == "/metrics":

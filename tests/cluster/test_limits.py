@@ -1,4 +1,4 @@
-"""M2 on a cluster: each limit is broken by a task, which ends with that limit's reason; its neighbour notices nothing."""
+"""M2 on a cluster: each limit is broken by a task, which ends with its reason, and nobody else notices."""
 
 from typing import Any
 

@@ -28,7 +28,7 @@ def reaches(kind, host, port):
             one.settimeout(1)
             one.connect((host, port))
             if kind == "udp":
-                one.send(bytes.fromhex("1a2b01000001000000000000" "0a6b756265726e65746573" "0764656661756c74" "0373766300" "00010001"))
+                one.send(bytes.fromhex("1a2b01000001000000000000076578616d706c6503636f6d0000010001"))
                 one.recv(512)
             return True
     except OSError as error:
@@ -58,7 +58,9 @@ def targets(api: Api, warm: Tenant) -> dict[str, tuple[str, str, int]]:
     node = api.list("Node")[0]
     (address,) = [one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
     services = api.request("GET", "/api/v1/services")["items"]
-    ip = {(one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]["clusterIP"] for one in services}
+    ip = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]["clusterIP"] for one in services
+    }
     return {
         "api server": ("tcp", ip["default", "kubernetes"], 443),
         "node": ("tcp", address, 10250),
@@ -78,7 +80,9 @@ def test_M3_a_tool_can_make_no_socket_whatever_the_address(
 ) -> None:
     more = {"metadata": ("tcp", "169.254.169.254", 80), "itself": ("tcp", "127.0.0.1", 7070)}
     code = f"TARGETS = {targets | more}\n{PROBE}"
-    code += "print(json.dumps([{name: reaches(*target) for name, target in TARGETS.items()}, sorted(errors)]))\n"
+    code += (
+        "print(json.dumps([{name: reaches(*target) for name, target in TARGETS.items()}, sorted(errors)]))\n"
+    )
     code += "import os\nprint(os.path.exists('/run/containerd'), os.path.exists('/var/run/secrets'))"
     main = main_of(warm.ended(warm.python(code)))
     lines = main["output"]["stdout"].splitlines()
@@ -90,12 +94,14 @@ def test_M3_a_tool_can_make_no_socket_whatever_the_address(
 
 
 def test_M3_a_name_is_not_even_asked_for_and_the_refusal_is_typed(warm: Tenant) -> None:
-    task = warm.ended(warm.python("import socket; socket.create_connection(('kubernetes.default.svc', 443), 5)"))
+    task = warm.ended(
+        warm.python("import socket; socket.create_connection(('kubernetes.default.svc', 443), 5)")
+    )
     assert reason_of(task) == "NetworkDenied"
     direct = warm.ended(warm.python("import socket; socket.create_connection(('10.96.0.1', 443), 5)"))
     assert reason_of(direct) == "NetworkDenied"
     assert "socket" in str(main_of(direct)["denials"])
-    assert "spec.network" in main_of(direct)["error"].get("rule", "") + str(main_of(direct))
+    assert main_of(direct)["error"]["rule"] == "network: none"
 
 
 def test_M3_the_policy_alone_keeps_a_program_without_a_runner_from_everything(
@@ -175,7 +181,9 @@ def test_M3_counterproof_without_enforcement_the_same_program_reaches_all(
     _program(tenant, operator, "probe", code)
     _ = tenant.pods
     name = tenant.start("probe", limits={"timeout": "60s"})
-    tenant.pods.until(lambda seen: any(pod["status"].get("phase") == "Running" for pod in seen.now.values()), seconds=60)
+    tenant.pods.until(
+        lambda seen: any(pod["status"].get("phase") == "Running" for pod in seen.now.values()), seconds=60
+    )
     with _policies_off():
         main = main_of(tenant.ended(name))
     assert main["reason"] == "Completed", main
@@ -185,4 +193,8 @@ def test_M3_counterproof_without_enforcement_the_same_program_reaches_all(
 
 
 def test_M3_the_operator_has_proven_that_the_cluster_enforces_policies(operator: Installation) -> None:
-    eventually(lambda: operator.metrics()["corral_operator_network_policy_enforced"], lambda state: state == 1, seconds=60)
+    eventually(
+        lambda: operator.metrics()["corral_operator_network_policy_enforced"],
+        lambda state: state == 1,
+        seconds=60,
+    )

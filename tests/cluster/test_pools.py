@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ def pooled(new_tenant: Callable[[], Tenant]) -> Iterator[Tenant]:
     tenant.delete()
 
 
-def calculate(tenant: Tenant, **spec: object) -> str:
+def calculate(tenant: Tenant, **spec: Any) -> str:
     return tenant.start("calculator", arguments={"expression": "6 * 7"}, **spec)
 
 
@@ -129,7 +130,7 @@ def test_B7_limits_are_tighter_by_the_runner_and_larger_by_resize_or_a_cold_pod(
 
     def resized(seen: Watch) -> bool:
         container = (seen.now.get(pod) or {"spec": {"containers": [{}]}})["spec"]["containers"][0]
-        return container.get("resources", {}).get("limits", {}).get("cpu") == "1"
+        return bool(container.get("resources", {}).get("limits", {}).get("cpu") == "1")
 
     tenant.pods.until(resized)
     main = main_of(tenant.ended(large))

@@ -1,5 +1,7 @@
 """M4, B3, B4: what happens where nothing waits: a queue that is fair, or a refusal that says when to come back."""
 
+from typing import Any
+
 from cluster.installation import Installation
 from cluster.tenant import Tenant, main_of, reason_of
 from cluster.watching import Watch
@@ -10,7 +12,7 @@ def _position(seen: Watch, name: str) -> int | None:
     return position
 
 
-def _calculate(tenant: Tenant, caller: str = "", **spec: object) -> str:
+def _calculate(tenant: Tenant, caller: str = "", **spec: Any) -> str:
     labels = {"corral.dev/caller": caller} if caller else {}
     return tenant.start("calculator", arguments={"expression": "1"}, labels=labels, **spec)
 

@@ -44,10 +44,14 @@ def test_B2_Unschedulable_says_what_the_scheduler_says(tenant: Tenant) -> None:
     tenant.no_pod_left()
 
 
-def test_B7_secrets_bind_late_where_the_operator_may_read_them(tenant: Tenant, api: Api, operator: Installation) -> None:
+def test_B7_secrets_bind_late_where_the_operator_may_read_them(
+    tenant: Tenant, api: Api, operator: Installation
+) -> None:
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
     version = f"{_GROUP}/v1"
-    api.create({"apiVersion": version, "kind": "Role", "metadata": {"name": "late"}, "rules": rules}, tenant.name)
+    api.create(
+        {"apiVersion": version, "kind": "Role", "metadata": {"name": "late"}, "rules": rules}, tenant.name
+    )
     account = {"kind": "ServiceAccount", "name": operator.account, "namespace": operator.namespace}
     binding = {
         "apiVersion": version,
@@ -57,7 +61,12 @@ def test_B7_secrets_bind_late_where_the_operator_may_read_them(tenant: Tenant, a
         "subjects": [account],
     }
     api.create(binding, tenant.name)
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}, "stringData": {"token": "s3cr3t-canary"}}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "mine"},
+        "stringData": {"token": "s3cr3t-canary"},
+    }
     api.create(secret, tenant.name)
     tenant.pool(1, resources={"cpu": "100m"})
     name = tenant.python(

@@ -23,7 +23,7 @@ class Watch:
         #: The last version by name, of those that are there.
         self.now: dict[str, Object] = {}
         self._news = threading.Condition()
-        self._over = False
+        self._over = threading.Event()
         self._error: Exception | None = None
         listed = api.request("GET", self._path)
         self._version: str = listed["metadata"]["resourceVersion"]
@@ -32,7 +32,7 @@ class Watch:
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"watch {self._path}")
         self._thread.start()
 
-    def until(self, look: Callable[["Watch"], _T], *, seconds: float = PATIENCE_SECONDS) -> _T:
+    def until(self, look: Callable[["Watch"], _T | None], *, seconds: float = PATIENCE_SECONDS) -> _T:
         """Return what ``look`` gives as soon as it is true; it is called after each event.
 
         Raises:
@@ -72,7 +72,7 @@ class Watch:
 
     def close(self) -> None:
         """Stop listening."""
-        self._over = True
+        self._over.set()
 
     def _moments(self) -> Iterator[set[str]]:
         there: set[str] = set()
@@ -82,11 +82,11 @@ class Watch:
                 yield there
 
     def _follow(self) -> None:
-        while not self._over:
+        while not self._over.is_set():
             query = {"resourceVersion": self._version, "timeoutSeconds": "60", "allowWatchBookmarks": "true"}
             try:
                 for event in self._api.events(self._path, query):
-                    if self._over:
+                    if self._over.is_set():
                         return
                     if event["type"] == "ERROR":
                         raise ApiError(event["object"].get("code", 0), str(event["object"]))  # noqa: TRY301

@@ -148,7 +148,7 @@ def test_B13_another_pod_of_the_same_name_is_neither_told_to_start_nor_deleted()
 
 
 def test_M2_a_lost_runner_is_explained_by_its_pod_and_given_time_until_the_pod_tells() -> None:
-    run = RunView(lost="connection reset", lost_at=NOW)
+    run = RunView(lost="connection reset", over_at=NOW)
     view = _running()
     assert _look(view, BOX, run=run) == Plan(wake_at=NOW + timedelta(seconds=120))
     killed = warm(phase="Failed", state=terminated("OOMKilled", 137))
@@ -227,7 +227,7 @@ def test_M1_cancel_before_the_first_write_leaves_no_pod_behind() -> None:
 
 @pytest.mark.parametrize("pods", [(), (BOX,)])
 def test_M1_a_cancelled_task_whose_runner_is_lost_ends(pods: tuple[PodView, ...]) -> None:
-    plan = _look(_stopped(_running(retry=RETRY)), *pods, run=RunView(lost="gone", lost_at=NOW))
+    plan = _look(_stopped(_running(retry=RETRY)), *pods, run=RunView(lost="gone", over_at=NOW))
     assert plan.status is not None
     assert plan.status.reason is Reason.CANCELLED
     assert not of_type(plan, Start, CreatePod)

@@ -235,7 +235,7 @@ class World:
                 continue
             box = self.boxes.get(followed.start.pod.name)
             if box is None or box.uid != followed.start.pod.uid or box.terminated is not None:
-                followed.view = replace(view, lost="the pod is gone", lost_at=self.now, began=followed.arrived)
+                followed.view = replace(view, lost="the pod is gone", over_at=self.now, began=followed.arrived)
             elif followed.arrived and (ended := box.ran.get(followed.start.execution)) is not None:
                 followed.view = replace(view, ended=ended, began=True)
 

@@ -30,6 +30,7 @@ from corral_operator.control.store import Store
 from corral_operator.control.workers import Background
 from corral_operator.decisions.actions import (
     Action,
+    Ask,
     Cancel,
     CreatePod,
     DeletePod,
@@ -97,6 +98,8 @@ class Actor:
                 await self._start(task, memory, action)
             case Cancel():
                 await self._runs.cancel(task.key.uid, action.execution)
+            case Ask():
+                self._runs.ask(task.key.uid, action.execution)
             case DeletePod():
                 self.delete_pod(action.pod)
             case DeleteTask():

@@ -27,8 +27,10 @@ class _Followed:
     run: Run | None = None
     view: RunView = field(default_factory=RunView)
     task: asyncio.Task[None] | None = None
+    question: asyncio.Task[None] | None = None
+    asked_at: datetime | None = None
     cancelled_at: datetime | None = None
-    lost_at: datetime | None = None
+    over_at: datetime | None = None
 
 
 class Runs:
@@ -100,8 +102,23 @@ class Runs:
 
     async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
         followed.view = await run.follow()
-        if followed.view.lost is not None:
-            followed.lost_at = self._clock.now()
+        followed.over_at = self._clock.now()
+        self._on_change(uid)
+
+    def ask(self, uid: str, execution: str) -> None:
+        """Find out, in the background, whether a runner still answers. One that does not counts as lost."""
+        followed = self._followed.get((uid, execution))
+        if followed is not None and followed.run is not None and followed.over_at is None:
+            followed.asked_at = self._clock.now()
+            followed.question = asyncio.get_running_loop().create_task(self._ask(uid, followed, followed.run))
+
+    async def _ask(self, uid: str, followed: _Followed, run: Run) -> None:
+        if await run.answers() or followed.over_at is not None:
+            return
+        if followed.task is not None:
+            followed.task.cancel()
+        followed.view = RunView(lost="its runner does not answer any more", began=True)
+        followed.over_at = self._clock.now()
         self._on_change(uid)
 
     async def cancel(self, uid: str, execution: str) -> None:
@@ -127,7 +144,8 @@ class Runs:
                 found[name] = replace(
                     followed.view,
                     cancelled_at=followed.cancelled_at,
-                    lost_at=followed.lost_at,
+                    over_at=followed.over_at,
+                    asked_at=followed.asked_at,
                     isolation=record.isolation,
                     weakened=record.weakened,
                 )

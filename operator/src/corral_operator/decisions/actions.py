@@ -68,6 +68,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Find out whether the runner of an execution still answers; if not, it counts as lost."""
+
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePod:
     """Take a pod away whose work is done or is not wanted any more."""
 
@@ -88,7 +95,7 @@ class Tell:
     message: str
 
 
-Action: TypeAlias = CreatePod | Start | Resize | Cancel | DeletePod | DeleteTask | Tell
+Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | DeletePod | DeleteTask | Tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason, SandboxStatus
 from corral.sandbox.plan import Planned
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Cancel, DeletePod
+from corral_operator.decisions.actions import Ask, Cancel, DeletePod
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.placement import start
@@ -19,6 +19,8 @@ from corral_operator.views import PodView
 _LOST_PATIENCE = timedelta(seconds=120)
 #: A cancelled tool has this long to end by itself; then its pod is taken away.
 _CANCEL_PATIENCE = timedelta(seconds=10)
+#: How often a runner is asked whether it is there, while its pod looks as if it were not.
+_ASK_EVERY = timedelta(seconds=5)
 
 
 def look_at_attempt(
@@ -27,7 +29,7 @@ def look_at_attempt(
     """Look at an execution whose sandbox stands in the status."""
     sandbox = execution.sandbox
     assert sandbox is not None
-    pod = draft.observed.pods.get(sandbox.pod_name or "")
+    pod = draft.observed.pods.get(sandbox.pod_name) if sandbox.pod_name else None
     if pod is not None and sandbox.pod_uid is not None and pod.key.uid != sandbox.pod_uid:
         pod = None
     call = draft.call(spec, execution.name)
@@ -50,8 +52,10 @@ def look_at_attempt(
         _take_result(draft, execution, run, pod, stopped)
     elif run.lost is not None:
         _look_for_cause(draft, execution, run, pod, stopped)
-    elif stopped is not None:
-        _ask_to_end(draft, execution, run, pod)
+    else:
+        if stopped is not None:
+            _ask_to_end(draft, execution, run, pod)
+        _look_after(draft, execution, run, pod)
 
 
 def gone(draft: Draft, sandbox: SandboxStatus) -> PodFailure:
@@ -67,6 +71,21 @@ def _end_or_fail(
         draft.end(execution, *stopped, ran=failure.ran)
     else:
         draft.fail(execution, failure)
+
+
+def _look_after(draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None) -> None:
+    """Ask a runner whether it is there when its pod looks as if it were not.
+
+    A node that hangs closes no connection, and its kernel may answer for a process that never will. A tool that
+    lives on a node whose kubelet is dead is no loss.
+    """
+    if pod is not None and pod.ready and not pod.ended:
+        return
+    if run.asked_at is None or draft.now >= run.asked_at + _ASK_EVERY:
+        draft.actions.append(Ask(execution.name))
+        draft.wake_at(draft.now + _ASK_EVERY)
+    else:
+        draft.wake_at(run.asked_at + _ASK_EVERY)
 
 
 def _ask_to_end(draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None) -> None:
@@ -106,13 +125,29 @@ def _take_result(
     sandbox = execution.sandbox.model_copy(update={"isolation": run.isolation, "weakened": run.weakened})
     result = run.ended.model_copy(update={"sandbox": sandbox})
     if result.reason is Reason.CANCELLED and stopped is None:
-        # Nobody cancelled: the pod is being taken away, and its runner ended the tool in time to say so.
-        failure = pod_failure(pod, draft.now, timedelta(0)) if pod is not None else None
-        draft.fail(result, replace(failure or gone(draft, sandbox), ran=True))
+        _look_for_who_ended_it(draft, execution, result, run, pod)
         return
     if result.reason is Reason.CANCELLED and stopped is not None and stopped[0] is not Reason.CANCELLED:
         result = statuses.ended(result, *stopped, draft.now)
     draft.finish(result, ran=run.began, pod=pod)
+
+
+def _look_for_who_ended_it(
+    draft: Draft, execution: ExecutionStatus, result: ExecutionStatus, run: RunView, pod: PodView | None
+) -> None:
+    """Nobody cancelled: the pod is being taken away, and its runner ended the tool in time to say so."""
+    assert execution.sandbox is not None
+    failure = None if pod is None else pod_failure(pod, draft.now, timedelta(0))
+    if failure is None and pod is None and draft.is_gone(execution.sandbox.pod_name or ""):
+        failure = gone(draft, execution.sandbox)
+    patience_ends = (run.over_at or draft.now) + _LOST_PATIENCE
+    if failure is not None:
+        draft.fail(result, replace(failure, ran=True))
+    elif draft.now >= patience_ends:
+        message = "its runner was told to end, and nothing in the cluster says by whom"
+        draft.end(result, Reason.SANDBOX_FAILED, message, ran=True)
+    else:
+        draft.wake_at(patience_ends)
 
 
 def _look_for_cause(
@@ -128,7 +163,7 @@ def _look_for_cause(
             draft.fail(execution, gone(draft, execution.sandbox))
         return
     failure = pod_failure(pod, draft.now, _LOST_PATIENCE)
-    since = run.lost_at or draft.now
+    since = run.over_at or draft.now
     if failure is not None:
         draft.fail(execution, failure)
     elif draft.now >= since + _LOST_PATIENCE:

@@ -22,10 +22,12 @@ class RunView:
     lost: str | None = None
     #: Nothing of it ran: the sandbox had served somebody else, or was never told.
     never_started: str | None = None
-    #: Since when nothing was heard of it.
-    lost_at: datetime | None = None
+    #: When it was known to have ended, or to be lost.
+    over_at: datetime | None = None
     #: The tool may have begun.
     began: bool = False
+    #: When the runner was last asked whether it is still there.
+    asked_at: datetime | None = None
     #: When the runner was asked to end it.
     cancelled_at: datetime | None = None
     #: The layers of isolation that the runner named.

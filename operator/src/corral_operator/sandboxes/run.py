@@ -49,6 +49,10 @@ class Run:
         except SandboxLostError:
             return
 
+    async def answers(self) -> bool:
+        """Whether the runner still answers."""
+        return await self._link.answers(_ANSWER_SECONDS)
+
     async def _follow(self) -> RunView:
         try:
             async with asyncio.timeout(self._patience()):
@@ -63,7 +67,7 @@ class Run:
             return RunView(
                 ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__), began=True
             )
-        if not await self._link.answers(_ANSWER_SECONDS):
+        if not await self.answers():
             return RunView(lost="the runner does not answer any more", began=True)
         message = "the deadline passed and the runner did not end the tool; its pod is taken away"
         return RunView(ended=self._ended(Reason.DEADLINE_EXCEEDED, message, "DeadlineExceeded"), began=True)

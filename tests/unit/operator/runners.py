@@ -1,0 +1,137 @@
+"""Runners on TCP: the real one, as a process, and one that does what a test tells it to."""
+
+import asyncio
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+TOKEN = "start-token"
+READY = {
+    "type": "ready",
+    "runner": "1",
+    "protocol": 1,
+    "isolation": ["seccomp"],
+    "weakened": ["ceilings"],
+}
+RESULT = {"type": "result", "reason": "Completed", "message": "", "result": 7, "usage": {}}
+
+
+@asynccontextmanager
+async def real_runner(folder: Path) -> AsyncIterator[int]:
+    """Start the runner as a process of its own, without a sandbox around, and give its port."""
+    workspace = folder / "workspace"
+    workspace.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port: int = listener.getsockname()[1]
+        settings = {"descriptor": listener.fileno(), "readable": [sys.prefix, sys.base_prefix, *sys.path]}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "corral_runner", "serve", json.dumps(settings)],
+            cwd=workspace,
+            env={
+                "CORRAL_START_TOKEN_SHA256": hashlib.sha256(TOKEN.encode()).hexdigest(),
+                "CORRAL_READ_TOKEN_SHA256": hashlib.sha256(b"other").hexdigest(),
+            },
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+class ScriptedRunner:
+    """Speaks docs/runner-protocol.md, and breaks where it is told to."""
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = [READY]
+        self.owner: dict[str, Any] | None = None
+        self.executions: list[str] = []
+        #: Every request that came, without the polling of ``describe``.
+        self.requests: list[dict[str, Any]] = []
+        self.connections = 0
+        #: What a start brings.
+        self.brings: list[dict[str, Any]] = [{"type": "started", "pid": 1, "attempt": 1}, RESULT]
+        #: The connection ends after so many frames, once.
+        self.breaks_after: int | None = None
+        #: Instead of an answer to ``start``.
+        self.refuses: str | None = None
+        #: Sent as they are when somebody connects, instead of anything else.
+        self.says: list[bytes] | None = None
+        self.is_silent = False
+        self.port = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls) -> AsyncIterator[Self]:
+        runner = cls()
+        server = await asyncio.start_server(runner._serve, "127.0.0.1", 0, limit=4 << 20)
+        runner.port = server.sockets[0].getsockname()[1]
+        try:
+            yield runner
+        finally:
+            server.close()
+            runner.hang_up()
+            await asyncio.sleep(0.01)
+
+    def hang_up(self) -> None:
+        """End every connection as a node does that reboots."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def bring(self, *frames: dict[str, Any]) -> None:
+        """Send frames to who follows."""
+        for frame in frames:
+            self.frames.append({"execution": self.executions[-1] if self.executions else None, **frame})
+        for writer in self._writers:
+            self._send(writer, len(self.frames) - len(frames))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        with suppress(ConnectionError):
+            for line in self.says or ():
+                writer.write(line)
+            async for line in reader:
+                if self.says is None and not self.is_silent:
+                    self._take(json.loads(line), writer)
+        self._writers.discard(writer)
+        writer.close()
+
+    def _take(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        match request["op"]:
+            case "follow":
+                self._send(writer, request.get("from", 0))
+            case "describe":
+                answer = {"type": "description", "owner": self.owner, "executions": self.executions, "running": False}
+                writer.write(json.dumps(answer).encode() + b"\n")
+            case "start":
+                self.requests.append(request)
+                ident = request["execution"]["id"]
+                if self.refuses is not None:
+                    answer = {"type": "error", "code": self.refuses, "message": "no", "execution": ident}
+                    writer.write(json.dumps(answer).encode() + b"\n")
+                elif ident not in self.executions:
+                    self.owner, self.executions = request["owner"], [*self.executions, ident]
+                    self.bring(*self.brings)
+            case _:
+                self.requests.append(request)
+
+    def _send(self, writer: asyncio.StreamWriter, first: int) -> None:
+        for seq, frame in enumerate(self.frames[first:], start=first):
+            if self.breaks_after is not None and seq >= self.breaks_after:
+                self.breaks_after = None
+                asyncio.get_running_loop().call_later(0.02, writer.transport.abort)
+                return
+            writer.write(json.dumps({"seq": seq, "t": float(seq), **frame}).encode() + b"\n")
