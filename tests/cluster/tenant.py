@@ -61,12 +61,19 @@ class Tenant:
         return self.api.create(body, self.name, user=user)
 
     def start(
-        self, tool: str | None = None, *, name: str | None = None, labels: Any = None, **spec: Any
+        self,
+        tool: str | None = None,
+        *,
+        name: str | None = None,
+        labels: dict[str, str] | None = None,
+        user: str | None = None,
+        **spec: Any,
     ) -> str:
         """Create a task and return its name. What is not a field of the spec by name is in ``spec``."""
         _ = self.tasks  # nothing of it is missed
         name = name or f"t-{uuid.uuid4().hex[:8]}"
-        self.create("AgentTask", name, labels=labels or {}, spec={**({"tool": tool} if tool else {}), **spec})
+        whole = {**({"tool": tool} if tool else {}), **spec}
+        self.create("AgentTask", name, user=user, labels=labels or {}, spec=whole)
         return name
 
     def python(self, code: str, **spec: Any) -> str:
@@ -117,6 +124,15 @@ class Tenant:
         assert found is not None
         return found
 
+    def has_begun(self, name: str) -> str:
+        """Wait until a shell task has made the file ``begun``, and return its pod's name.
+
+        What a tool has printed is told at its end only, so that it runs is seen from within its pod.
+        """
+        pod: str = self.running(name)["status"]["sandbox"]["podName"]
+        self.kubectl("exec", pod, "--", "sh", "-c", "until [ -e /workspace/begun ]; do sleep 0.05; done")
+        return pod
+
     def pool_is_full(self, replicas: int, name: str = "pool", *, seconds: float = 2 * COLD_SECONDS) -> Object:
         """Wait until a pool has so many sandboxes ready and no more; return the pool."""
 
@@ -124,11 +140,31 @@ class Tenant:
             pool = seen.now.get(name) or {}
             status = pool.get("status") or {}
             now = status.get("observedGeneration") == (pool.get("metadata") or {}).get("generation")
-            return pool if now and status.get("ready") == status.get("replicas") == replicas else None
+            # The status is written once a second at most, so the pods themselves are looked at, too.
+            there = len(self._unused(name)) == replicas
+            return (
+                pool if now and there and status.get("ready") == status.get("replicas") == replicas else None
+            )
 
-        found = self.pools.until(look, seconds=seconds)
+        _ = self.tasks, self.pods
+        found = self.pools.until(look, seconds=seconds, pause=0.2)
         assert found is not None
         return found
+
+    def _unused(self, pool: str) -> list[Object]:
+        """Return the ready pods of a pool that no task was given."""
+        used = {
+            (execution.get("sandbox") or {}).get("podUID")
+            for task in self.tasks.current()
+            for execution in (task.get("status") or {}).get("executions", ())
+        }
+        return [
+            pod for pod in self.pods.current() if _is_ready(pod, pool) and pod["metadata"]["uid"] not in used
+        ]
+
+    def waiting_pod(self, pool: str = "pool") -> Object:
+        """Wait for a ready pod that no task was given, and return it."""
+        return eventually(lambda: self._unused(pool), seconds=COLD_SECONDS)[0]
 
     def no_pod_left(self, *, seconds: float = COLD_SECONDS) -> None:
         """Wait until no pod is there."""
@@ -163,6 +199,12 @@ class Tenant:
         for watch in self._watches:
             watch.close()
         self.api.delete("Namespace", "", self.name)
+
+
+def _is_ready(pod: Object, pool: str) -> bool:
+    metadata, conditions = pod["metadata"], (pod.get("status") or {}).get("conditions") or ()
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return ready and "deletionTimestamp" not in metadata and metadata["labels"].get("corral.dev/pool") == pool
 
 
 def _finished(task: Object | None) -> Object | None:

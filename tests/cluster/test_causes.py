@@ -11,7 +11,7 @@ from cluster.watching import Watch
 from eventually import eventually
 
 ABSENT = "registry.invalid/no/such-image:1"
-FOREVER = "import time; print('partial', flush=True); time.sleep(300)"
+PARTIAL = "echo partial; touch begun; sleep 300"
 
 
 def test_B2_ImagePullFailed_names_the_image_in_tasks_and_pools(tenant: Tenant) -> None:
@@ -128,13 +128,11 @@ def test_B2_AdmissionRefused_names_the_rule(tenant: Tenant) -> None:
 
 
 def test_B2_Evicted_for_a_drain_keeps_what_was_printed(warm: Tenant) -> None:
-    cold = warm.python(FOREVER, limits={"memory": "600Mi", "timeout": "300s"})
-    hot = warm.python(FOREVER, limits={"timeout": "300s"})
+    cold = warm.shell(PARTIAL, limits={"memory": "600Mi", "timeout": "300s"})
+    hot = warm.shell(PARTIAL, limits={"timeout": "300s"})
     for name, is_warm in ((cold, False), (hot, True)):
-        sandbox = warm.running(name)["status"]["sandbox"]
-        assert sandbox["warm"] is is_warm
-        pod = sandbox["podName"]
-        warm.kubectl("exec", pod, "--", "sh", "-c", "until ls /proc | grep -qx [0-9]*; do :; done")
+        pod = warm.has_begun(name)
+        assert warm.tasks.now[name]["status"]["sandbox"]["warm"] is is_warm
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -145,16 +143,18 @@ def test_B2_Evicted_for_a_drain_keeps_what_was_printed(warm: Tenant) -> None:
         task = warm.ended(name, seconds=40)
         assert reason_of(task) == "Evicted", task["status"]
         assert main_of(task)["sandbox"]["podName"] in task["status"]["message"]
+        assert main_of(task)["output"]["stdout"] == "partial\n"
 
 
 def test_B2_a_pod_that_somebody_deletes_is_told_from_a_cancel(warm: Tenant) -> None:
-    hot = warm.python(FOREVER, limits={"timeout": "300s"})
-    pod = warm.running(hot)["status"]["sandbox"]["podName"]
+    hot = warm.shell(PARTIAL, limits={"timeout": "300s"})
+    pod = warm.has_begun(hot)
     warm.kubectl("delete", "pod", pod, "--wait=false")
     task = warm.ended(hot, seconds=40)
     assert reason_of(task) == "SandboxFailed"
     assert "deleted by somebody" in task["status"]["message"]
     assert task["status"]["phase"] == "Failed"
+    assert main_of(task)["output"]["stdout"] == "partial\n"
 
 
 def test_B2_OutOfMemory_by_the_kernel_where_no_runner_looks(tenant: Tenant, operator: Installation) -> None:
@@ -168,7 +168,7 @@ def test_B2_OutOfMemory_by_the_kernel_where_no_runner_looks(tenant: Tenant, oper
 
 
 def test_B2_the_same_name_again_while_the_old_pod_ends(tenant: Tenant) -> None:
-    first = tenant.python(FOREVER, name="again", limits={"timeout": "300s"})
+    first = tenant.shell(PARTIAL, name="again", limits={"timeout": "300s"})
     old = tenant.running(first)["status"]["sandbox"]["podUID"]
     tenant.kubectl("delete", "at", "again")
     tenant.python("'another'", name="again")

@@ -35,7 +35,8 @@ def test_M1_sequential_steps_use_earlier_results_each_in_its_own_pod(warm: Tenan
 
 
 def test_M1_parallel_steps_run_at_the_same_time(warm: Tenant) -> None:
-    code = "import time; time.sleep(1.5)"
+    warm.pool_is_full(4)
+    code = "import time; time.sleep(3)"
     task = warm.run(
         strategy="Parallel",
         steps=[python("a", code), python("b", code), calculate("c", "1", dependsOn=["a", "b"])],

@@ -79,7 +79,7 @@ def test_M2_more_than_the_maximum_is_refused_and_not_lowered(
     place: str, request: pytest.FixtureRequest
 ) -> None:
     there: Tenant = request.getfixturevalue(place)
-    task = there.run("calculator", arguments={"expression": "1"}, limits={"timeout": "1h"})
+    task = there.run("calculator", arguments={"expression": "1"}, limits={"timeout": "30m"})
     assert reason_of(task) == "PermissionDenied"
     assert "spec.limits.timeout" in (main_of(task)["error"]["field"] + task["status"]["message"])
 

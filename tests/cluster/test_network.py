@@ -53,8 +53,7 @@ print(json.dumps(found))
 @pytest.fixture
 def targets(api: Api, warm: Tenant) -> dict[str, tuple[str, str, int]]:
     """Return what a sandbox must not reach and what does listen there."""
-    warm.pool_is_full(4)
-    pod = min(warm.pods.current(), key=lambda one: str(one["metadata"]["name"]))
+    pod = warm.waiting_pod()
     node = api.list("Node")[0]
     (address,) = [one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP"]
     services = api.request("GET", "/api/v1/services")["items"]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from cluster.installation import Installation
 from cluster.tenant import Tenant, main_of, reason_of
 from cluster.watching import Watch
@@ -48,15 +50,29 @@ def test_B3_who_waits_is_told_the_position_and_served_in_turn(tenant: Tenant) ->
     assert "queuePosition" not in tenant.tasks.now[second]["status"]
 
 
-def test_B4_a_caller_with_many_tasks_holds_up_another_by_one(tenant: Tenant) -> None:
+@pytest.fixture
+def gateway(tenant: Tenant, operator: Installation) -> str:
+    """Return the account that may say for whom a task runs, and let it create tasks."""
+    name = f"{operator.name.removesuffix('-operator')}-gateway"
+    group = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": ["corral.dev"], "resources": ["agenttasks"], "verbs": ["create"]}]
+    about = {"apiVersion": f"{group}/v1", "metadata": {"name": "gateway"}}
+    tenant.api.create({**about, "kind": "Role", "rules": rules}, tenant.name)
+    role = {"apiGroup": group, "kind": "Role", "name": "gateway"}
+    account = {"kind": "ServiceAccount", "name": name, "namespace": operator.namespace}
+    tenant.api.create({**about, "kind": "RoleBinding", "roleRef": role, "subjects": [account]}, tenant.name)
+    return f"system:serviceaccount:{operator.namespace}:{name}"
+
+
+def test_B4_a_caller_with_many_tasks_holds_up_another_by_one(tenant: Tenant, gateway: str) -> None:
     tenant.create(
         "SandboxPool",
         "pool",
         spec={"replicas": 0, "whenEmpty": "Queue", "refill": {"perSecond": 2, "burst": 1}},
     )
-    flood = [_calculate(tenant, "flood") for _ in range(4)]
+    flood = [_calculate(tenant, "flood", user=gateway) for _ in range(4)]
     tenant.tasks.until(lambda seen: all(_position(seen, name) for name in flood))
-    modest = [_calculate(tenant, "modest") for _ in range(1)]
+    modest = [_calculate(tenant, "modest", user=gateway) for _ in range(1)]
     tenant.tasks.until(lambda seen: all(_position(seen, name) for name in modest))
     tenant.kubectl("scale", "sandboxpool/pool", "--replicas=1")
     served = _order(tenant, flood + modest)

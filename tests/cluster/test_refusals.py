@@ -15,7 +15,9 @@ def test_M1_what_cannot_run_starts_no_pod_and_says_why(warm: Tenant) -> None:
         "InvalidArguments": warm.start("calculator", arguments={"expresion": "1"}),
         "ToolNotFound": warm.start("no_such_tool"),
         "Unsupported": warm.start(agent={"prompt": "Do something."}),
-        "PermissionDenied": warm.start("python", arguments={"code": "1"}, limits={"memory": "63Gi"}),
+        "PermissionDenied": warm.start(
+            "calculator", arguments={"expression": "1"}, limits={"timeout": "30m"}
+        ),
     }
     for reason, name in wrong.items():
         task = warm.ended(name)

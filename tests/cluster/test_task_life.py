@@ -14,16 +14,9 @@ def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _started(tenant: Tenant, name: str) -> Object:
-    """Wait until a task's tool runs: its pod's runner was told and it has had time to print."""
-    return tenant.running(name)
-
-
 def test_M1_cancel_keeps_what_was_printed(warm: Tenant) -> None:
-    name = warm.shell("echo partial; touch started; sleep 300", limits={"timeout": "300s"})
-    pod = _started(warm, name)["status"]["sandbox"]["podName"]
-    # What a tool has printed is told at the end only, so that it has begun is seen from the pod's own processes.
-    warm.kubectl("exec", pod, "--", "sh", "-c", "until [ -e /workspace/started ]; do :; done")
+    name = warm.shell("echo partial; touch begun; sleep 300", limits={"timeout": "300s"})
+    pod = warm.has_begun(name)
     warm.kubectl("patch", "at", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
     task = warm.ended(name, seconds=20)
     assert reason_of(task) == "Cancelled"

@@ -32,8 +32,15 @@ class Watch:
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"watch {self._path}")
         self._thread.start()
 
-    def until(self, look: Callable[["Watch"], _T | None], *, seconds: float = PATIENCE_SECONDS) -> _T:
-        """Return what ``look`` gives as soon as it is true; it is called after each event.
+    def until(
+        self, look: Callable[["Watch"], _T | None], *, seconds: float = PATIENCE_SECONDS, pause: float = 60.0
+    ) -> _T:
+        """Return what ``look`` gives as soon as it is true.
+
+        Args:
+            look: is called after each event.
+            seconds: after so long it will not be.
+            pause: it is called as often as this without an event, too: for what it sees elsewhere.
 
         Raises:
             AssertionError: it never was; the message shows what is there.
@@ -46,7 +53,10 @@ class Watch:
                     return found
                 if self._error is not None:
                     raise AssertionError(f"the watch of {self._path} broke") from self._error
-                if not self._news.wait(deadline - time.monotonic()):
+                if (
+                    not self._news.wait(min(pause, deadline - time.monotonic()))
+                    and time.monotonic() >= deadline
+                ):
                     raise AssertionError(
                         f"not so after {seconds:g} s; there is {list(map(_brief, self.now.values()))}"
                     )

@@ -20,10 +20,12 @@ REPOSITORY = Path(__file__).parents[2]
 #: The harness's own namespace, and so the operators'. Another one: another suite can run beside.
 OWN = os.environ.get("CORRAL_FAULTS_NAMESPACE", "corral-faults")
 POD = "faults"
-OPERATOR_IMAGE = os.environ.get("CORRAL_FAULTS_OPERATOR_IMAGE", "corral-operator:dev1")
-SANDBOX_IMAGE = os.environ.get("CORRAL_FAULTS_SANDBOX_IMAGE", "corral-sandbox:dev")
+OPERATOR_IMAGE = os.environ.get("CORRAL_FAULTS_OPERATOR_IMAGE", "corral/operator:dev")
+SANDBOX_IMAGE = os.environ.get("CORRAL_FAULTS_SANDBOX_IMAGE", "corral/sandbox:dev")
 #: The interpreter of the operator's image.
-PYTHON = os.environ.get("CORRAL_FAULTS_PYTHON", "/opt/v/bin/python")
+PYTHON = os.environ.get("CORRAL_FAULTS_PYTHON", "python3")
+#: Today's sources go before those of the image; its libraries are its own.
+_PYTHONPATH = "/src:/opt/corral/site-packages"
 #: The harness must not go down with the node that tests take away.
 SAFE_NODE = os.environ.get("CORRAL_FAULTS_SAFE_NODE", "corral-worker")
 LOST_NODE = os.environ.get("CORRAL_FAULTS_LOST_NODE", "corral-worker2")
@@ -58,7 +60,7 @@ def manifests() -> str:
         {"serviceAccountToken": {"path": "token", "expirationSeconds": 86400}},
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
     ]
-    env = {"PYTHONPATH": "/src", "PYTHONUNBUFFERED": "1", "CORRAL_FAULTS_NAMESPACE": OWN}
+    env = {"PYTHONPATH": _PYTHONPATH, "PYTHONUNBUFFERED": "1", "CORRAL_FAULTS_NAMESPACE": OWN}
     container = {
         "name": "harness",
         "image": OPERATOR_IMAGE,

@@ -8,6 +8,11 @@ from faults.cluster import Harness
 from faults.scene import Scene
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Take nodes away last: whatever else runs in the cluster is done by then."""
+    items.sort(key=lambda item: item.path.name == "test_nodes.py")
+
+
 @pytest.fixture(scope="session")
 def harness() -> Iterator[Harness]:
     """Return the harness in its pod."""

@@ -27,7 +27,7 @@ def settings(namespace: str, **changes: object) -> dict[str, str]:
         "verify_network_policy": "false",
         "log_format": "text",
         "lease_seconds": 4,
-        "sweep_seconds": 4,
+        "sweep_seconds": 3,
         "metrics_port": 0,
         "health_port": 0,
         **changes,

@@ -5,13 +5,17 @@ does to the API server. The tasks are programs in an image of their own, whose p
 each ends at its own timeout. How often real executions start is the subject of all other tests here.
 """
 
+import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from faults import workload
-from faults.cluster import kubectl
+from faults.cluster import REPOSITORY, kubectl
 from faults.scene import Scene
 
 _TASKS = int(os.environ.get("CORRAL_FAULTS_TASKS", "2000"))
@@ -19,18 +23,30 @@ _CLASS = "faults-kwok"
 _MEGABYTE = 1 << 20
 
 
+def _rig(*arguments: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}
+    command = [sys.executable, "-m", "rig", *arguments, "--kubeconfig", os.environ["KUBECONFIG"]]
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, timeout=300)
+
+
 @pytest.fixture
-def fake_nodes() -> None:
-    """Send pods of a RuntimeClass to kwok's nodes, which tolerate no others."""
-    nodes = kubectl("get", "nodes", "--selector=corral-rig/kwok", "-o", "name").split()
-    assert nodes, "kwok's nodes are not there: PYTHONPATH=scripts python -m rig kwok up"
-    runtime_class = (
-        "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\n"
-        f"metadata: {{name: {_CLASS}}}\nhandler: runc\n"
-        "scheduling:\n  nodeSelector: {corral-rig/kwok: ''}\n"
-        "  tolerations: [{key: kwok.x-k8s.io/node, operator: Exists}]\n"
-    )
-    kubectl("apply", "-f", "-", text=runtime_class)
+def fake_nodes() -> Iterator[None]:
+    """Make kwok's nodes, and a RuntimeClass that sends pods to them."""
+    _rig("kwok", "up")
+    runtime_class = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": _CLASS},
+        "handler": "runc",
+        "scheduling": {
+            "nodeSelector": {"corral-rig/kwok": ""},
+            "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists"}],
+        },
+    }
+    kubectl("apply", "-f", "-", text=json.dumps(runtime_class))
+    yield
+    kubectl("delete", "runtimeclass", _CLASS)
+    _rig("kwok", "down")
 
 
 @pytest.mark.timeout(900)

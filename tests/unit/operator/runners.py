@@ -24,13 +24,15 @@ RESULT = {"type": "result", "reason": "Completed", "message": "", "result": 7, "
 
 @asynccontextmanager
 async def real_runner(folder: Path) -> AsyncIterator[int]:
-    """Start the runner as a process of its own, without a sandbox around, and give its port."""
-    workspace = folder / "workspace"
+    """Start the runner as a process of its own, without a sandbox around, and give the port that leads to it.
+
+    It listens on a Unix socket behind that port: what comes over the loopback it takes for its own tool, and drops.
+    """
+    workspace, path = folder / "workspace", folder / "s"
     workspace.mkdir()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
         listener.listen()
-        port: int = listener.getsockname()[1]
         settings = {"descriptor": listener.fileno(), "readable": [sys.prefix, sys.base_prefix, *sys.path]}
         process = subprocess.Popen(
             [sys.executable, "-m", "corral_runner", "serve", json.dumps(settings)],
@@ -43,11 +45,26 @@ async def real_runner(folder: Path) -> AsyncIterator[int]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inside, outside = await asyncio.open_unix_connection(str(path))
+        await asyncio.gather(_pump(reader, outside), _pump(inside, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
     try:
-        yield port
+        yield server.sockets[0].getsockname()[1]
     finally:
         process.kill()
         process.wait()
+        server.close()
+        await asyncio.sleep(0.02)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
 
 
 class ScriptedRunner:
@@ -57,7 +74,7 @@ class ScriptedRunner:
         self.frames: list[dict[str, Any]] = [READY]
         self.owner: dict[str, Any] | None = None
         self.executions: list[str] = []
-        #: Every request that came, without the polling of ``describe``.
+        #: Requests that came and change something.
         self.requests: list[dict[str, Any]] = []
         self.connections = 0
         #: What a start brings.
@@ -114,7 +131,12 @@ class ScriptedRunner:
             case "follow":
                 self._send(writer, request.get("from", 0))
             case "describe":
-                answer = {"type": "description", "owner": self.owner, "executions": self.executions, "running": False}
+                answer = {
+                    "type": "description",
+                    "owner": self.owner,
+                    "executions": self.executions,
+                    "running": False,
+                }
                 writer.write(json.dumps(answer).encode() + b"\n")
             case "start":
                 self.requests.append(request)
@@ -125,6 +147,8 @@ class ScriptedRunner:
                 elif ident not in self.executions:
                     self.owner, self.executions = request["owner"], [*self.executions, ident]
                     self.bring(*self.brings)
+            case "hello":
+                pass
             case _:
                 self.requests.append(request)
 

@@ -44,7 +44,9 @@ TOOLS = (
     tool("again", idempotent=True),
     tool("program", run=PROGRAM),
     tool("program-again", run=PROGRAM, idempotent=True),
-    tool("counts", inputSchema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}),
+    tool(
+        "counts", inputSchema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    ),
     tool("forbidden", permissions=["network"]),
 )
 

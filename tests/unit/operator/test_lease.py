@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from corral_operator.clock import Clock
 from corral_operator.cluster.port import AlreadyExists, Cluster, Conflict, NotFound, Resource, Unavailable
 from corral_operator.lease import Leadership
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey
 from unit.operator.factories import NOW
 from unit.operator.virtual_time import VirtualLoop, loop, run
+
+if TYPE_CHECKING:
+    from corral_operator.clock import Clock
 
 Json = dict[str, Any]
 
@@ -81,8 +83,7 @@ class _Operator:
     def _changed(self, active: bool) -> None:  # noqa: FBT001 - as Leadership calls it
         self.changes.append((active, round(loop().time() - 1000, 3)))
 
-    @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         return self.leadership.active
 
     async def stop(self) -> None:
@@ -125,11 +126,11 @@ def test_B13_a_standby_waits_while_the_lease_is_renewed_and_takes_it_when_it_is_
         leases = _Leases()
         one, two = _Operator(leases, "one"), _Operator(leases, "two")
         await asyncio.sleep(60)
-        assert (one.active, two.active) == (True, False)
+        assert (one.is_active(), two.is_active()) == (True, False)
         await one.stop()
-        assert (one.active, leases.spec["holderIdentity"]) == (False, "")
+        assert (one.is_active(), leases.spec["holderIdentity"]) == (False, "")
         await asyncio.sleep(2.1)
-        assert two.active, "a stop that says so costs a quarter of a term"
+        assert two.is_active(), "a stop that says so costs a quarter of a term"
         assert leases.spec["leaseTransitions"] == 2
         await two.stop()
 
@@ -151,7 +152,7 @@ def test_B13_a_holder_that_dies_is_followed_within_its_term_and_one_look() -> No
         leases.before = dead
         await one.stop()
         died = loop().time()
-        while not two.active:
+        while not two.is_active():
             await asyncio.sleep(0.1)
         assert 6 < loop().time() - died < 8 + 2.2
         await two.stop()
@@ -169,7 +170,7 @@ def test_B13_two_that_start_together_do_not_both_win() -> None:
         leases.before = slow
         operators = [_Operator(leases, f"o{n}") for n in range(3)]
         await asyncio.sleep(20)
-        assert sum(one.active for one in operators) == 1
+        assert sum(one.is_active() for one in operators) == 1
         assert sum(len(one.changes) for one in operators) == 1
         for one in operators:
             await one.stop()
@@ -189,10 +190,10 @@ def test_B13_an_operator_cut_off_from_the_server_stops_before_another_may_begin(
 
         leases.before = hangs
         await asyncio.sleep(last + 8 - loop().time())
-        assert not one.active
+        assert not one.is_active()
         leases.before = None
         await asyncio.sleep(20)
-        assert one.active, "it comes back when the server does"
+        assert one.is_active(), "it comes back when the server does"
         await one.stop()
 
     run(main())
@@ -214,7 +215,7 @@ def test_B13_a_slow_error_and_then_silence_do_not_stretch_the_term(error_after: 
 
         leases.before = slow
         await asyncio.sleep(7.5)
-        assert not one.active, f"another one may be active since {loop().time() - 1008:g} s"
+        assert not one.is_active(), f"another one may be active since {loop().time() - 1008:g} s"
         await one.stop()
 
     run(main())
@@ -236,7 +237,7 @@ def test_B13_a_process_that_stood_still_does_not_act_on_when_it_wakes_up() -> No
         assert isinstance(running, VirtualLoop)
         running.jump(60)
         await entered.wait()
-        assert not one.active, "it asks for the Lease, and meanwhile is not the one that has it"
+        assert not one.is_active(), "it asks for the Lease, and meanwhile is not the one that has it"
         await one.stop()
 
     run(main())
@@ -250,9 +251,9 @@ def test_B13_a_lease_that_somebody_else_took_meanwhile_is_lost() -> None:
         assert leases.lease is not None
         leases._store({**leases.lease, "spec": {**leases.spec, "holderIdentity": "two"}})
         await asyncio.sleep(2.1)
-        assert not one.active
+        assert not one.is_active()
         await asyncio.sleep(9)
-        assert one.active, "nobody renews it"
+        assert one.is_active(), "nobody renews it"
         await one.stop()
 
     run(main())
@@ -261,13 +262,19 @@ def test_B13_a_lease_that_somebody_else_took_meanwhile_is_lost() -> None:
 def test_B13_an_expired_lease_of_another_is_measured_on_ones_own_clock() -> None:
     async def main() -> None:
         leases = _Leases()
-        spec = {"holderIdentity": "old", "leaseDurationSeconds": 20, "renewTime": "2001-01-01T00:00:00.000000Z"}
+        spec = {
+            "holderIdentity": "old",
+            "leaseDurationSeconds": 20,
+            "renewTime": "2001-01-01T00:00:00.000000Z",
+        }
         leases._store({"metadata": {"name": "corral-operator"}, "spec": spec})
         one = _Operator(leases, "one")
         await asyncio.sleep(19)
-        assert not one.active, "the holder's clock may be wrong; its own term counts from when it was first seen"
+        assert not one.is_active(), (
+            "the holder's clock may be wrong; its own term counts from when it was first seen"
+        )
         await asyncio.sleep(4)
-        assert one.active
+        assert one.is_active()
         await one.stop()
 
     run(main())

@@ -20,11 +20,15 @@ def _as_before() -> Iterator[None]:
     root.handlers[:] = before[2]
 
 
+def _fail() -> None:
+    raise ValueError("wrong\nin two lines")
+
+
 def _record(message: str, *arguments: object, error: bool = False) -> logging.LogRecord:
     found = None
     if error:
         try:
-            raise ValueError("wrong\nin two lines")
+            _fail()
         except ValueError:
             found = sys.exc_info()
     record = logging.LogRecord("corral_operator.x", logging.WARNING, "x.py", 1, message, arguments, found)

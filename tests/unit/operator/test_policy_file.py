@@ -57,7 +57,9 @@ def test_A7_an_empty_allowlist_allows_nothing(tmp_path: Path) -> None:
         ("maximumLimits: {ram: 1Gi}", "maximumLimits.ram"),
     ],
 )
-def test_C4_a_wrong_file_is_refused_with_its_name_and_the_field(tmp_path: Path, text: str, words: str) -> None:
+def test_C4_a_wrong_file_is_refused_with_its_name_and_the_field(
+    tmp_path: Path, text: str, words: str
+) -> None:
     with pytest.raises(PolicyError) as error:
         _read(tmp_path, text)
     assert f"policy.yaml: {words}" in str(error.value)
@@ -66,7 +68,9 @@ def test_C4_a_wrong_file_is_refused_with_its_name_and_the_field(tmp_path: Path, 
 @pytest.mark.parametrize(
     "text", ["- a\n", "just words", "a: [", "5", "[]", "false", '""', b"\xff\xfe\x00", "!!python/none x"]
 )
-def test_C4_a_file_that_is_no_policy_is_refused_and_never_taken_for_none(tmp_path: Path, text: str | bytes) -> None:
+def test_C4_a_file_that_is_no_policy_is_refused_and_never_taken_for_none(
+    tmp_path: Path, text: str | bytes
+) -> None:
     with pytest.raises(PolicyError, match=r"policy\.yaml: "):
         _read(tmp_path, text)
 

@@ -9,7 +9,9 @@ from unit.operator.factories import NOW
 from unit.operator.task_factories import TASK, task
 
 
-def _task(uid: str, caller: str = "ann", *, age: float = 10, priority: int = 0, namespace: str = "team") -> TaskView:
+def _task(
+    uid: str, caller: str = "ann", *, age: float = 10, priority: int = 0, namespace: str = "team"
+) -> TaskView:
     view = task({"tool": "once", "priority": priority}, age=age)
     return replace(view, key=replace(TASK, uid=uid, name=uid, namespace=namespace), caller=caller)
 
@@ -50,9 +52,9 @@ def test_B4_a_caller_that_was_served_lets_others_go_first() -> None:
     queue.wait(ann, "small")
     queue.wait(ben, "small")
     assert queue.queues.positions("a") == {"main": 1}
-    queue.queues.served("team", "ann", NOW)
+    queue.queues.served("team", "ann", {}, NOW)
     assert queue.queues.positions("a") == {"main": 2}
-    queue.queues.served("other", "ben", NOW)
+    queue.queues.served("other", "ben", {}, NOW)
     assert queue.queues.positions("b") == {"main": 1}, "what happens in another namespace does not count"
 
 

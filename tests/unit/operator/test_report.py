@@ -16,7 +16,18 @@ from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.views import ObjectKey
 from unit.operator.factories import NOW
-from unit.operator.task_factories import RULES, TASK, again, observed, of_type, pool, result, task, task_body, warm
+from unit.operator.task_factories import (
+    RULES,
+    TASK,
+    again,
+    observed,
+    of_type,
+    pool,
+    result,
+    task,
+    task_body,
+    warm,
+)
 
 BOX = warm()
 
@@ -92,7 +103,9 @@ def test_B2_every_end_but_a_good_one_is_told_as_an_event() -> None:
     for reason in (Reason.TOOL_ERROR, Reason.COMPLETED):
         run = RunView(ended=result(reason), began=True)
         plan = decide(view, observed(BOX, runs={"main": run}), NOW, RULES)
-        expected = [] if reason is Reason.COMPLETED else [Tell("Warning", "ToolError", "it ended with ToolError")]
+        expected = (
+            [] if reason is Reason.COMPLETED else [Tell("Warning", "ToolError", "it ended with ToolError")]
+        )
         assert of_type(plan, Tell) == expected
 
 

@@ -71,7 +71,9 @@ def test_M10_an_empty_variable_is_an_absent_one(monkeypatch: pytest.MonkeyPatch,
         ("IMAGE_PULL_POLICY", "always"),
     ],
 )
-def test_M10_a_wrong_setting_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_M10_a_wrong_setting_is_refused_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(f"CORRAL_{name}", value)
     with pytest.raises((ValidationError, SettingsError)) as error:
         Settings()

@@ -30,7 +30,12 @@ def test_an_older_version_changes_nothing_and_the_same_one_is_no_news() -> None:
     assert shelf.put(_body(version=10)) == "u1@10", "versions are numbers, not text"
     assert shelf.put(_body(version=9)) is None
     assert shelf.put(_body(version=10)) is None
-    assert (shelf.get("u1"), shelf.named("team", "a"), list(shelf), len(shelf)) == ("u1@10", "u1@10", ["u1@10"], 1)
+    assert (shelf.get("u1"), shelf.named("team", "a"), list(shelf), len(shelf)) == (
+        "u1@10",
+        "u1@10",
+        ["u1@10"],
+        1,
+    )
 
 
 def test_B13_a_late_event_does_not_bring_back_what_was_deleted() -> None:

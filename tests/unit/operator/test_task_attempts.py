@@ -15,7 +15,18 @@ from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
 from corral_operator.views import ObjectKey, PodView
 from unit.operator.factories import NOW, RUNNING, pod, terminated
-from unit.operator.task_factories import RULES, TASK, again, observed, of_type, pool, result, rules, task, warm
+from unit.operator.task_factories import (
+    RULES,
+    TASK,
+    again,
+    observed,
+    of_type,
+    pool,
+    result,
+    rules,
+    task,
+    warm,
+)
 
 BOX = warm()
 COLD = cold_pod_name("job", "task-uid", "main", 1)
@@ -30,7 +41,9 @@ def _running(tool: str = "once", box: PodView = BOX, **spec: Any) -> TaskView:
     return again(view, decide(view, observed(pools=(pool(box),)), NOW, RULES))
 
 
-def _look(view: TaskView, *pods: PodView, run: RunView | None = None, seconds: float = 1, **fields: Any) -> Plan:
+def _look(
+    view: TaskView, *pods: PodView, run: RunView | None = None, seconds: float = 1, **fields: Any
+) -> Plan:
     runs = {} if run is None else {"main": run}
     return decide(view, observed(*pods, runs=runs, **fields), NOW + timedelta(seconds=seconds), RULES)
 
@@ -49,7 +62,9 @@ def test_M1_an_attempt_that_goes_on_costs_nothing() -> None:
 
 
 def test_M1_the_result_is_written_with_its_sandbox_and_the_pod_goes() -> None:
-    run = RunView(ended=result(value=42, stdout="hi"), began=True, isolation=("seccomp",), weakened=("ceilings",))
+    run = RunView(
+        ended=result(value=42, stdout="hi"), began=True, isolation=("seccomp",), weakened=("ceilings",)
+    )
     plan = _look(_running(), BOX, run=run)
     assert plan.status is not None
     assert (plan.status.reason, plan.status.phase) == (Reason.COMPLETED, Phase.SUCCEEDED)
@@ -337,7 +352,9 @@ def test_M1_a_program_goes_on_when_its_tool_was_deleted_meanwhile() -> None:
     plan = decide(_program(), seen, NOW, rules(tools=()))
     assert not of_type(plan, Start, DeletePod)
     ended = _container(terminated("Completed", 0), phase="Succeeded")
-    plan = decide(_program(), Observed(NOW, {COLD: ended}, logs={"main": Printed("out", "err")}), NOW, rules(tools=()))
+    plan = decide(
+        _program(), Observed(NOW, {COLD: ended}, logs={"main": Printed("out", "err")}), NOW, rules(tools=())
+    )
     assert plan.status is not None
     assert plan.status.executions[0].output is not None
     assert plan.status.executions[0].output.stdout == "out"

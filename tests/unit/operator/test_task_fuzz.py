@@ -22,7 +22,9 @@ MOMENTS = st.integers(-4000, 4000).map(lambda seconds: NOW + timedelta(seconds=s
 NAMES = st.sampled_from(
     ["warm", "", *(cold_pod_name("job", "task-uid", name, n) for name in ("main", *STEPS) for n in (1, 2))]
 )
-WORDS = st.sampled_from(["", "no", "ImagePullBackOff", "OOMKilled", "Completed", "Evicted", "StartError", "é" * 99])
+WORDS = st.sampled_from(
+    ["", "no", "ImagePullBackOff", "OOMKilled", "Completed", "Evicted", "StartError", "é" * 99]
+)
 UIDS = st.sampled_from(["u1", "u2"])
 
 
@@ -161,7 +163,13 @@ def _worlds(draw: st.DrawFn) -> tuple[dict[str, Any], AgentTaskStatus]:
 
 
 RULESETS = st.sampled_from(
-    [RULES, rules(enforced=False), rules(require_network_policy=True), rules(tools=()), rules(late_secrets=("*",))]
+    [
+        RULES,
+        rules(enforced=False),
+        rules(require_network_policy=True),
+        rules(tools=()),
+        rules(late_secrets=("*",)),
+    ]
 )
 
 

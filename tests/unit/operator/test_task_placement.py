@@ -55,12 +55,12 @@ def test_B7_a_larger_task_has_its_sandbox_resized_before_it_starts() -> None:
     assert _main(plan.status).sandbox.resized is True
 
 
-def test_M1_without_a_pool_a_pod_is_made_whose_name_follows_from_the_attempt_and_nothing_is_written_yet() -> None:
+def test_M1_without_a_pool_a_pod_is_made_whose_name_follows_from_the_attempt_and_nothing_is_written_yet() -> (
+    None
+):
     plan = decide(task(), observed(), NOW, RULES)
     assert plan.status is None
-    assert plan.actions == (
-        CreatePod("main", 1, COLD, SIZE, deadline_seconds=300 + 60 + 900),
-    )
+    assert plan.actions == (CreatePod("main", 1, COLD, SIZE, deadline_seconds=300 + 60 + 900),)
     assert plan.wake_at == NOW - timedelta(seconds=2) + timedelta(seconds=3)
 
 

@@ -52,7 +52,13 @@ class _History:
             self.world.add_waiting()
         self.world.catch_up()
         #: Each history has its own mix, so that each kind of trouble also comes alone.
-        kinds = {self.look: 8, self.catch_up: 6, self.orders_arrive: 6, self.time_passes: 4, self.goes_well: 3}
+        kinds = {
+            self.look: 8,
+            self.catch_up: 6,
+            self.orders_arrive: 6,
+            self.time_passes: 4,
+            self.goes_well: 3,
+        }
         troubles = [
             self.dies, self.dies_within_a_look, self.answer_is_lost, self.late_order_arrives,
             self.container_ends, self.pod_is_deleted, self.image_fails, self.pod_is_refused,
@@ -179,7 +185,9 @@ class _History:
         attempts: defaultdict[str, set[int]] = defaultdict(set)
         for (execution, attempt), pods in world.begun.items():
             # A program that may run twice is made again where nobody knows whether it was made.
-            assert len(pods) == 1 or tools[execution] == "program-again", f"attempt {attempt} of {execution} began in {pods}"
+            assert len(pods) == 1 or tools[execution] == "program-again", (
+                f"attempt {attempt} of {execution} began in {pods}"
+            )
             attempts[execution].add(attempt)
         for execution, numbers in attempts.items():
             assert len(numbers) == 1 or tools[execution].endswith("again"), f"{execution} ran {numbers}"

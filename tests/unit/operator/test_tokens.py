@@ -19,7 +19,11 @@ def test_B13_an_operator_that_starts_anew_derives_the_same_tokens() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [PodTokens.of(b"k" * KEY_BYTES, "team", "box"), PodTokens.of(KEY, "team2", "box"), PodTokens.of(KEY, "team", "box2")],
+    [
+        PodTokens.of(b"k" * KEY_BYTES, "team", "box"),
+        PodTokens.of(KEY, "team2", "box"),
+        PodTokens.of(KEY, "team", "box2"),
+    ],
 )
 def test_M5_no_two_pods_namespaces_or_keys_share_a_token(other: PodTokens) -> None:
     one = PodTokens.of(KEY, "team", "box")

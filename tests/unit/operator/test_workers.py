@@ -197,7 +197,9 @@ def test_background_work_is_tried_again_while_the_server_is_away_and_given_up_wh
         await asyncio.sleep(60)
         assert calls == [0, 0.1, 5.1]
         calls.clear()
-        background.run(work(Refused(403, "Forbidden", "no", {}), Refused(403, "Forbidden", "no", {})), "delete x")
+        background.run(
+            work(Refused(403, "Forbidden", "no", {}), Refused(403, "Forbidden", "no", {})), "delete x"
+        )
         await asyncio.sleep(60)
         assert calls == [60]
         await background.close()

@@ -160,9 +160,7 @@ class World:
         """The pool gets a sandbox."""
         self._numbers += 1
         name = f"warm-{self._numbers}"
-        self.boxes[name] = Box(
-            name, f"uid-{name}", self.now, POOL.uid, running=True, started_at=self.now
-        )
+        self.boxes[name] = Box(name, f"uid-{name}", self.now, POOL.uid, running=True, started_at=self.now)
 
     def own(self) -> list[Box]:
         """Return the pods that were made for the task."""
@@ -235,7 +233,9 @@ class World:
                 continue
             box = self.boxes.get(followed.start.pod.name)
             if box is None or box.uid != followed.start.pod.uid or box.terminated is not None:
-                followed.view = replace(view, lost="the pod is gone", over_at=self.now, began=followed.arrived)
+                followed.view = replace(
+                    view, lost="the pod is gone", over_at=self.now, began=followed.arrived
+                )
             elif followed.arrived and (ended := box.ran.get(followed.start.execution)) is not None:
                 followed.view = replace(view, ended=ended, began=True)
 
@@ -283,7 +283,9 @@ class World:
                 for name, followed in memory.runs.items()
                 if attempts.get(name) == followed.attempt and sandboxes.get(name) == followed.start.pod.uid
             },
-            refusals={n: why for (n, attempt), why in memory.refusals.items() if attempts.get(n, 1) == attempt},
+            refusals={
+                n: why for (n, attempt), why in memory.refusals.items() if attempts.get(n, 1) == attempt
+            },
             made=frozenset(n for n, attempt in memory.made if attempts.get(n, 1) == attempt),
             assigned=frozenset(
                 n for n, attempt in memory.assigned - memory.made if attempts.get(n, 1) == attempt
@@ -475,7 +477,9 @@ def check_plan(world: World, task: TaskView, plan: Plan) -> None:
     if status.reason is None and status.executions and not spec.steps:
         assert any(one.reason is None for one in status.executions), "all has ended and the task has not"
     if status.reason is None and fatal_step(spec, finished):
-        assert any(one.reason is None for one in status.executions), "the chain is over and the task has not ended"
+        assert any(one.reason is None for one in status.executions), (
+            "the chain is over and the task has not ended"
+        )
     if status.reason is not None:
         assert not new, "something starts as the task ends"
         assert not plan.waiting

@@ -133,7 +133,7 @@ class Operator:
             task = self.store.tasks.put(body)
             if task is not None and self._acting:
                 if isinstance(task, TaskView):
-                    self.pools.adopt(task)
+                    self.pools.claims.adopt(task)
                 self.tasks.kick(uid)
         elif resource is PODS:
             pod = self.store.pods.put(body)
@@ -182,7 +182,7 @@ class Operator:
 
     def _kick_owner(self, pod: PodView) -> None:
         """Look at the task that a pod is for: its owner, or who has claimed it."""
-        claimer = self.pools.claimer(pod.key.uid)
+        claimer = self.pools.claims.claimer(pod.key.uid)
         if claimer is not None:
             self.tasks.kick(claimer)
         elif pod.owner_uid is not None and self.store.tasks.get(pod.owner_uid) is not None:
@@ -284,7 +284,7 @@ class Operator:
         log.info("acting: %d tasks, %d pods, %d pools", len(store.tasks), len(store.pods), len(store.pools))
         for task in self.store.tasks:
             if isinstance(task, TaskView):
-                self.pools.adopt(task)
+                self.pools.claims.adopt(task)
         for pod in self.store.pods:
             self._links.see(pod)
         for task in self.store.tasks:

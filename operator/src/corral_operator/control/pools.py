@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from corral.api import SandboxPool
 from corral_operator.builders.template import template_hash
 from corral_operator.clock import Clock
 from corral_operator.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, Refused, Unavailable
+from corral_operator.control.claims import Claims
 from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
@@ -34,14 +35,6 @@ log = logging.getLogger(__name__)
 
 #: A pool's numbers change with every task; people and autoscalers look at them less often.
 _STATUS_EVERY = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    pod: ObjectKey
-    task: str
-    execution: str
-    caller: str
 
 
 class Pools:
@@ -68,9 +61,7 @@ class Pools:
         self._background = background
         self._clock = clock
         self._settings = settings
-        self._claims: dict[str, _Claim] = {}
-        #: Pods that nobody may have any more.
-        self._spent: set[str] = set()
+        self.claims = Claims()
         self._memories: dict[str, PoolMemory] = {}
         self._written: dict[str, datetime] = {}
         self._templates: dict[tuple[str, int], str] = {}
@@ -109,39 +100,17 @@ class Pools:
         """Say which executions of a task wait, and for which pool; those that waited before no longer do."""
         self.queues.replace(uid, task, list(waiting), self._clock.now())
 
-    def claim(self, pod: ObjectKey, task: TaskView, execution: str) -> None:
+    def claim(self, pod: ObjectKey, task: TaskView) -> None:
         """Take a sandbox off the supply."""
-        self._claims[pod.uid] = _Claim(pod, task.key.uid, execution, task.caller)
-        self.queues.served(task.key.namespace, task.caller, self._clock.now())
+        self.claims.take(pod, task)
+        namespace = task.key.namespace
+        self.queues.served(namespace, task.caller, self.claims.running(namespace), self._clock.now())
         self._kick_pool_of(pod.uid)
-
-    def adopt(self, task: TaskView) -> None:
-        """Know the claims that stand in a task's status: this operator did not make them, or not lately."""
-        for execution in task.status.executions:
-            sandbox = execution.sandbox
-            if execution.reason is None and sandbox is not None and sandbox.warm and sandbox.pod_uid:
-                pod = ObjectKey(task.key.namespace, sandbox.pod_name or "", sandbox.pod_uid)
-                self._claims.setdefault(pod.uid, _Claim(pod, task.key.uid, execution.name, task.caller))
-
-    def claimed_by(self, task: str) -> set[ObjectKey]:
-        """Return the sandboxes that a task has claimed."""
-        return {claim.pod for claim in self._claims.values() if claim.task == task}
-
-    def claimer(self, pod: str) -> str | None:
-        """Return the UID of the task that has claimed a sandbox."""
-        claim = self._claims.get(pod)
-        return None if claim is None else claim.task
 
     def release(self, task: str, keep: Collection[str]) -> None:
         """Give up a task's claims, but for those to keep. An unused sandbox can then be claimed again."""
-        for uid, claim in list(self._claims.items()):
-            if claim.task == task and uid not in keep:
-                del self._claims[uid]
-                self._kick_pool_of(uid)
-
-    def spoil(self, pod: str) -> None:
-        """Nobody may have this sandbox any more."""
-        self._spent.add(pod)
+        for uid in self.claims.release(task, keep):
+            self._kick_pool_of(uid)
 
     # --- what happens to pods ---
 
@@ -157,8 +126,7 @@ class Pools:
 
     def pod_gone(self, pod: PodView) -> None:
         """Forget a pod."""
-        self._claims.pop(pod.key.uid, None)
-        self._spent.discard(pod.key.uid)
+        self.claims.forget(pod.key.uid)
         self.pod_changed(pod)
 
     def runner_changed(self, key: ObjectKey) -> None:
@@ -168,9 +136,9 @@ class Pools:
             return
         link = self._links.find(key)
         described = link.description if link is not None else None
-        if described is not None and described.owner is not None and key.uid not in self._claims:
+        if described is not None and described.owner is not None and self.claims.is_free(key.uid):
             log.warning("pod %s has served %s and nobody claims it; it goes", key.name, described.owner.uid)
-            self._spent.add(key.uid)
+            self.claims.spoil(key.uid)
         self.pod_changed(pod)
 
     # --- looking ---
@@ -193,8 +161,7 @@ class Pools:
         """Stop looking; forget every claim, they stand in the tasks' statuses."""
         await self._workers.close()
         self.queues.clear()
-        self._claims.clear()
-        self._spent.clear()
+        self.claims.clear()
 
     async def _look(self, uid: str) -> float | None:
         pool = self._store.pools.get(uid)
@@ -207,15 +174,15 @@ class Pools:
             state,
             pods,
             now,
-            claimed=self._claims.keys(),
-            spent=self._spent,
+            claimed=self.claims.taken,
+            spent=self.claims.spent,
             creating=0,  # one look makes its pods before the next one begins
             memory=self._memories.get(uid),
             patience=timedelta(seconds=self._settings.pod_start_seconds),
         )
         self._memories[uid] = plan.memory
         for key in plan.delete:
-            self._spent.add(key.uid)
+            self.claims.spoil(key.uid)
             self._background.run(partial(self._cluster.delete, PODS, key), f"delete pod {key.name}")
         if plan.create:
             await self._create(pool, state, plan)
@@ -304,8 +271,7 @@ class Pools:
                 link is not None
                 and link.unused
                 and pod.owner_uid == state.key.uid
-                and pod.key.uid not in self._claims
-                and pod.key.uid not in self._spent
+                and self.claims.is_free(pod.key.uid)
                 and is_usable(replace(pod, ready=True), state.template)
             ):
                 found.append(pod)
@@ -323,14 +289,10 @@ class Pools:
 
     def _measure(self, pool: SandboxPool, pods: list[PodView]) -> None:
         labels = pool.metadata.namespace, pool.metadata.name
-        claimed = sum(pod.key.uid in self._claims for pod in pods)
+        claimed = sum(pod.key.uid in self.claims.taken for pod in pods)
         POOL_SANDBOXES.labels(*labels, "claimed").set(claimed)
         POOL_SANDBOXES.labels(*labels, "ready").set(len(self._ready(pool)))
-        waiting = [
-            pod
-            for pod in pods
-            if not pod.ended and pod.key.uid not in self._claims and pod.key.uid not in self._spent
-        ]
+        waiting = [pod for pod in pods if not pod.ended and self.claims.is_free(pod.key.uid)]
         POOL_SANDBOXES.labels(*labels, "waiting").set(len(waiting))
 
 

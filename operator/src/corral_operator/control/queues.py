@@ -1,6 +1,6 @@
 """Who waits for a sandbox of which pool, in which order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from corral_operator.decisions.queue import CallerShare, QueueEntry, order
@@ -49,10 +49,13 @@ class Queues:
                 self._orders.pop(pool, None)
         QUEUE_DEPTH.set(sum(len(entries) for entries in self._entries.values()))
 
-    def served(self, namespace: str, caller: str, now: datetime) -> None:
-        """Remember that a caller was given a sandbox: others come before it next."""
-        shares = self._shares.setdefault(namespace, {})
-        shares[caller] = CallerShare(0, now)
+    def served(self, namespace: str, caller: str, running: Mapping[str, int], now: datetime) -> None:
+        """Remember that a caller was given a sandbox, and how many each has: others come before it next."""
+        before = self._shares.get(namespace, {})
+        times = {name: share.last_served for name, share in before.items()} | {caller: now}
+        self._shares[namespace] = {
+            name: CallerShare(running.get(name, 0), times.get(name)) for name in {*times, *running}
+        }
         self._orders = {pool: kept for pool, kept in self._orders.items() if pool[0] != namespace}
 
     def positions(self, uid: str) -> dict[str, int]:

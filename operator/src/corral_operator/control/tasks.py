@@ -94,8 +94,8 @@ class Tasks:
         rules = Rules(self._settings, self._policy, catalogue, self.policies_enforced)
         observed = observe(task, memory, self._store, self._pools, self._runs)
         plan = decide(task, observed, self._clock.now(), rules)
-        for execution, pod in plan.claims:
-            self._pools.claim(pod, task, execution)
+        for _execution, pod in plan.claims:
+            self._pools.claim(pod, task)
         self._pools.wait(uid, task, [(one.execution, one.pool) for one in plan.waiting])
         if plan.status is not None and not await self._write(task, memory, plan):
             self.kick(uid)
@@ -176,7 +176,7 @@ class Tasks:
         self._memories.pop(uid, None)
         self._runs.drop_task(uid)
         self._pools.queues.forget(uid)
-        for pod in {*pods, *self._pools.claimed_by(uid)}:
+        for pod in {*pods, *self._pools.claims.of_task(uid)}:
             self._actor.delete_pod(pod)
         self._pools.release(uid, keep=())
 

@@ -1,0 +1,90 @@
+"""Which waiting sandboxes are taken, and by whom; and which nobody may have any more."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from corral_operator.decisions.task_view import TaskView
+from corral_operator.views import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    pod: ObjectKey
+    task: str
+    caller: str
+
+
+class Claims:
+    """Taken sandboxes by the UID of their pod. The tasks' statuses say the same, and outlive it."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, _Claim] = {}
+        self._spent: set[str] = set()
+
+    @property
+    def taken(self) -> Collection[str]:
+        """UIDs of pods that a task has."""
+        return self._claims.keys()
+
+    @property
+    def spent(self) -> Collection[str]:
+        """UIDs of pods that nobody may have any more."""
+        return self._spent
+
+    def is_free(self, pod: str) -> bool:
+        """Whether a sandbox may be given to somebody."""
+        return pod not in self._claims and pod not in self._spent
+
+    def take(self, pod: ObjectKey, task: TaskView) -> None:
+        """Give a sandbox to a task."""
+        self._claims[pod.uid] = _Claim(pod, task.key.uid, task.caller)
+
+    def adopt(self, task: TaskView) -> None:
+        """Know the claims that stand in a task's status: this operator did not make them, or not lately."""
+        for execution in task.status.executions:
+            sandbox = execution.sandbox
+            if execution.reason is None and sandbox is not None and sandbox.warm and sandbox.pod_uid:
+                pod = ObjectKey(task.key.namespace, sandbox.pod_name or "", sandbox.pod_uid)
+                self._claims.setdefault(pod.uid, _Claim(pod, task.key.uid, task.caller))
+
+    def of_task(self, task: str) -> set[ObjectKey]:
+        """Return the sandboxes that a task has."""
+        return {claim.pod for claim in self._claims.values() if claim.task == task}
+
+    def claimer(self, pod: str) -> str | None:
+        """Return the UID of the task that has a sandbox."""
+        claim = self._claims.get(pod)
+        return None if claim is None else claim.task
+
+    def release(self, task: str, keep: Collection[str]) -> list[str]:
+        """Take a task's sandboxes back, but for those to keep.
+
+        Returns:
+            UIDs of the pods.
+        """
+        given_up = [uid for uid, claim in self._claims.items() if claim.task == task and uid not in keep]
+        for uid in given_up:
+            del self._claims[uid]
+        return given_up
+
+    def spoil(self, pod: str) -> None:
+        """Nobody may have this sandbox any more."""
+        self._spent.add(pod)
+
+    def forget(self, pod: str) -> None:
+        """The pod does not exist any more."""
+        self._claims.pop(pod, None)
+        self._spent.discard(pod)
+
+    def running(self, namespace: str) -> dict[str, int]:
+        """Return how many sandboxes of a namespace each caller has."""
+        counts: dict[str, int] = {}
+        for claim in self._claims.values():
+            if claim.pod.namespace == namespace:
+                counts[claim.caller] = counts.get(claim.caller, 0) + 1
+        return counts
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._claims.clear()
+        self._spent.clear()
