@@ -152,3 +152,14 @@ def reach_neighbour() -> list[str]:
     if ctypes.CDLL(None).shmget(0x5EC, 4096, 0) >= 0:
         reached.append("memory")
     return reached
+
+
+def starve_the_runner() -> str:
+    """Take its runner's descriptors away: the tool has the runner's user."""
+    import resource
+
+    try:
+        resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))
+    except OSError as error:
+        return type(error).__name__
+    return "done"

@@ -98,6 +98,16 @@ async def test_A7_descriptors_and_a_closed_channel_do_not_disturb_the_runner(
         assert (ended.completed(), ended.denied) == ("EPERM", {"chroot"})
 
 
+async def test_A7_a_tool_cannot_lower_its_runners_limits(lab: Lab) -> None:
+    ended = await lab.call(attacks.starve_the_runner)
+    assert (ended.completed(), ended.denied) == ("PermissionError", {"prlimit64"})
+
+
+async def test_A7_a_runners_limits_are_lowered_where_the_filter_is_off(without: Callable[..., Lab]) -> None:
+    ended = await without("seccomp").call(attacks.starve_the_runner)
+    assert ended.reason == "SandboxFailed" or ended.completed() == "done"
+
+
 async def test_M4_sandboxes_beside_each_other_share_no_names(lab: Lab) -> None:
     async with lab.sandbox() as sandbox:
         await sandbox.start(request(function(attacks.listen_where_all_can_see)))

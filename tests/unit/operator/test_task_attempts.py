@@ -8,7 +8,7 @@ import pytest
 
 from corral.api import Phase, Reason
 from corral.sandbox.port import Owner
-from corral_operator.decisions.actions import Cancel, CreatePod, DeletePod, Plan, Start, Tell
+from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, Start, Tell
 from corral_operator.decisions.observed import Observed, Printed, RunView
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView
@@ -59,6 +59,29 @@ def test_B13_a_new_operator_tells_the_runner_again_which_is_a_re_attach() -> Non
 
 def test_M1_an_attempt_that_goes_on_costs_nothing() -> None:
     assert _look(_running(), BOX, run=RunView(began=True)) == Plan()
+
+
+def test_M2_a_runner_whose_pod_looks_lost_is_asked_now_and_then_whether_it_is_there() -> None:
+    unready = warm(ready=False)
+    plan = _look(_running(), unready, run=RunView(began=True))
+    assert plan.actions == (Ask("main"),)
+    assert plan.wake_at is not None
+    pause = plan.wake_at - (NOW + timedelta(seconds=1))
+    asked = RunView(began=True, asked_at=NOW + timedelta(seconds=1))
+    assert _look(_running(), unready, run=asked, seconds=2) == Plan(wake_at=plan.wake_at)
+    again_asked = _look(_running(), unready, run=asked, seconds=1 + pause.total_seconds())
+    assert again_asked.actions == (Ask("main"),)
+
+
+def test_M2_a_tool_that_was_ended_by_nobody_known_waits_for_the_cluster_to_tell_and_then_ends() -> None:
+    run = RunView(ended=result(Reason.CANCELLED, stdout="half"), began=True, over_at=NOW)
+    view = _running()
+    assert _look(view, BOX, run=run) == Plan(wake_at=NOW + timedelta(seconds=120))
+    late = _look(view, BOX, run=run, seconds=120)
+    assert late.status is not None
+    assert late.status.reason is Reason.SANDBOX_FAILED
+    assert late.status.executions[0].output is not None
+    assert late.status.executions[0].output.stdout == "half"
 
 
 def test_M1_the_result_is_written_with_its_sandbox_and_the_pod_goes() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from corral.api import AgentTaskStatus, ExecutionStatus, OnFailure, Reason, StepOutcome, WhenEmpty
 from corral.api.chain import fatal_step
 from corral.sandbox.port import Owner
-from corral_operator.decisions.actions import Cancel, CreatePod, DeletePod, Plan, Resize, Start, Tell
+from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, Resize, Start, Tell
 from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
 from corral_operator.decisions.programs import RUNNER
 from corral_operator.decisions.task import decide
@@ -62,6 +62,7 @@ class Box:
             state=state,
             phase=phase,
             deleting=self.deleting,
+            ready=self.running and not self.deleting,
             disruption=self.disruption,
             owner_uid=self.owner_uid,
             podIP="10.0.0.7" if self.running else None,
@@ -237,7 +238,7 @@ class World:
                     view, lost="the pod is gone", over_at=self.now, began=followed.arrived
                 )
             elif followed.arrived and (ended := box.ran.get(followed.start.execution)) is not None:
-                followed.view = replace(view, ended=ended, began=True)
+                followed.view = replace(view, ended=ended, over_at=self.now, began=True)
 
     # --- the operator ---
 
@@ -380,6 +381,9 @@ class World:
                 followed = self.memory.runs.get(action.execution)
                 if followed is not None and followed.view.cancelled_at is None:
                     followed.view = replace(followed.view, cancelled_at=self.now)
+            case Ask():
+                if (followed := self.memory.runs.get(action.execution)) is not None:
+                    followed.view = replace(followed.view, asked_at=self.now)
             case DeletePod():
                 self.memory.spent.add(action.pod.uid)
                 self._delete(action.pod)
