@@ -27,7 +27,7 @@ _OUTAGES = (30, 300) if os.environ.get("CORRAL_FAULTS_LONG") == "1" else (30,)
 @pytest.mark.parametrize("how", _FAULTS)
 def test_B13_an_api_server_that(stage: Scene, how: str) -> None:
     stage.faults(_FAULTS[how], seed=11)
-    stage.submit(workload.batch("a" + str(list(_FAULTS).index(how)), programs=0))
+    stage.submit(workload.batch("a" + str(list(_FAULTS).index(how)), warm=2, own=1, programs=0))
     stage.finish()
     stage.check(f"an API server that {how}")
     assert stage.harness.call("made"), "the fault never struck"

@@ -10,7 +10,7 @@ from faults import workload
 from faults.scene import Scene
 
 #: Seconds that go into seeds; the first round always runs to its end.
-_BUDGET_SECONDS = float(os.environ.get("CORRAL_FAULTS_KILL_SECONDS", "90"))
+_BUDGET_SECONDS = float(os.environ.get("CORRAL_FAULTS_KILL_SECONDS", "45"))
 _FIRST_SEED = int(os.environ.get("CORRAL_FAULTS_SEED", "1"))
 _PAST_A_WRITE = ["unanswered", "answered"]
 

@@ -26,7 +26,7 @@ _FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 def test_B13_a_watch_that(stage: Scene, how: str) -> None:
     faults, made = _FAULTS[how]
     stage.faults(seed=7, **faults)
-    stage.submit(workload.batch("w" + str(list(_FAULTS).index(how)), programs=0))
+    stage.submit(workload.batch("w" + str(list(_FAULTS).index(how)), warm=2, own=1, programs=0))
     stage.finish()
     stage.check(f"a watch that {how}")
     assert stage.harness.call("made")[made], "the fault never struck"
@@ -34,6 +34,6 @@ def test_B13_a_watch_that(stage: Scene, how: str) -> None:
 
 def test_B13_watches_are_refused_with_410(stage: Scene) -> None:
     stage.faults({"kind": "answer", "verbs": ["watch"], "status": 410, "times": 6}, cut=1.0)
-    stage.submit(workload.batch("refused", programs=0))
+    stage.submit(workload.batch("refused", warm=2, own=1, programs=0))
     stage.finish()
     stage.check("watches refused with 410")

@@ -113,7 +113,9 @@ def observed(*pods: PodView, **fields: Any) -> Observed:
 
 def warm(name: str = "warm", **fields: Any) -> PodView:
     """A waiting sandbox of the pool."""
-    return pod(name, **{"state": RUNNING, "ready": True, "owner_uid": POOL.uid, "podIP": "10.0.0.7", **fields})
+    return pod(
+        name, **{"state": RUNNING, "ready": True, "owner_uid": POOL.uid, "podIP": "10.0.0.7", **fields}
+    )
 
 
 def pool(*ready: PodView, empty: WhenEmpty = WhenEmpty.COLD, **changes: Any) -> PoolSupply:

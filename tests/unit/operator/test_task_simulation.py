@@ -17,7 +17,7 @@ from unit.operator.world import OTHER, Box, World
 
 RETRY = {"maxAttempts": 3, "reasons": ["SandboxFailed", "NodeLost", "Evicted"], "backoff": "1s"}
 RUNNABLE = ["once", "again", "program", "program-again"]
-_HISTORIES, _PARTS, _STEPS = 300, 6, 30
+_HISTORIES, _PARTS, _STEPS = 200, 4, 30
 _DISRUPTIONS = [None, "EvictionByEvictionAPI", "DeletionByPodGC", "PreemptionByScheduler"]
 _EXIT_CODES = {"Completed": 0, "Error": 1, "OOMKilled": 137, "StartError": 128}
 

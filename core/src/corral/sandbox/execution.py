@@ -58,6 +58,8 @@ class Record:
     #: Of each stream, characters that are kept; None: all. What comes after is dropped, and said to be cut.
     keep: int | None = None
     kept: dict[str, int] = field(default_factory=dict)
+    #: Files up to this size stand in the status with their content.
+    inline_bytes: int = STATUS_FILE_BYTES
     files: dict[str, bytearray] = field(default_factory=dict)
 
     def take(self, frame: Frame) -> ExecutionResult | None:
@@ -114,7 +116,7 @@ class Record:
             error=result.error,
             limit=result.limit,
             denials=result.denials,
-            files=tuple(output_file(path, bytes(data)) for path, data in self.files.items()),
+            files=self._returned(result),
             usage=result.usage,
             timings=Timings.model_construct(
                 queued=_text(self.queued),
@@ -123,6 +125,12 @@ class Record:
                 finished=_text(_now()),
             ),
         )
+
+    def _returned(self, result: ExecutionResult) -> tuple[OutputFile, ...]:
+        """The files that came back, and by name and size alone those that were too large to."""
+        came = [output_file(path, bytes(data), self.inline_bytes) for path, data in self.files.items()]
+        too_large = [file for file in result.files if file.skipped is not None and file.size > 0]
+        return (*came, *(OutputFile(path=file.path, size=file.size) for file in too_large))
 
     def refused(self, reason: Reason, message: str, error: ExecutionError | None = None) -> ExecutionStatus:
         """Say why it did not come to an end of its own. Output so far is kept."""
@@ -211,11 +219,11 @@ def with_text_result(request: ExecutionRequest, record: Record, result: Executio
     return replace(result, result=text) if len(text) <= _TEXT_RESULT_CHARACTERS else result
 
 
-def output_file(path: str, data: bytes) -> OutputFile:
+def output_file(path: str, data: bytes, inline_bytes: int = STATUS_FILE_BYTES) -> OutputFile:
     """Describe a file that came back; its content is in the status only if it is small."""
     text: str | None = None
     encoded: str | None = None
-    if len(data) <= STATUS_FILE_BYTES:
+    if len(data) <= inline_bytes:
         try:
             text = data.decode()
         except UnicodeDecodeError:

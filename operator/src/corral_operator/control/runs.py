@@ -16,6 +16,8 @@ from corral_operator.views import ObjectKey
 
 #: A result may be this long as text; a status then keeps less of the output itself.
 _KEEP_CHARACTERS = 256 * 1024
+#: There is no object store: a file is in the status or nowhere. What all of them may take is decided there.
+_INLINE_BYTES = 512 * 1024
 
 
 @dataclass(slots=True)
@@ -59,7 +61,12 @@ class Runs:
         self.forget(uid, action.execution)
         request = action.request
         if request is not None:
-            request = replace(request, env={**request.env, **late_env}, secret_env=secret_env)
+            request = replace(
+                request,
+                env={**request.env, **late_env},
+                secret_env=secret_env,
+                outputs_limit_bytes=_INLINE_BYTES,
+            )
         record = self._record(execution, queued)
         run = Run(self._links.get(action.pod), action.owner, request, record, files)
         followed = _Followed(execution.attempt, action.pod.uid, record, run)
@@ -98,6 +105,7 @@ class Runs:
             _moment(times.queued) or queued,
             claimed=_moment(times.claimed) or self._clock.now(),
             keep=_KEEP_CHARACTERS,
+            inline_bytes=_INLINE_BYTES,
         )
 
     async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
