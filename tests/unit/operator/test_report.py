@@ -178,7 +178,6 @@ def test_M2_a_spec_that_is_no_object_ends_the_task_too() -> None:
     assert _status(decide(view, observed(), NOW, RULES)).reason is Reason.INVALID_SPEC
 
 
-@pytest.mark.xfail(strict=True, reason="/tmp/unit-bugs.md 24; remove once mended")
 def test_M1_a_wrong_spec_of_a_task_that_runs_leaves_no_execution_open() -> None:
     running = again(task(), decide(task(), observed(pools=(pool(BOX),)), NOW, RULES))
     wrong = replace(running, spec=None, problem="spec.x: unknown", problem_field="spec.x")

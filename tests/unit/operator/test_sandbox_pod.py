@@ -67,7 +67,6 @@ def test_M1_the_whole_pod_of_a_runner() -> None:
             "labels": {
                 "corral.dev/task-uid": "task-uid",
                 "app.kubernetes.io/managed-by": "corral-operator",
-        "corral.dev/runner": "true",
                 "corral.dev/runner": "true",
                 "corral.dev/sandbox": "true",
             },

@@ -117,13 +117,17 @@ def _store() -> Store:
     )
 
 
-def test_M4_the_pods_of_a_pool_are_found_by_label_and_namespace() -> None:
-    store = _store()
-    for name, label, namespace in (("a", "small", "team"), ("b", "large", "team"), ("c", "small", "other")):
-        body = raw_pod(name, labels={"corral.dev/pool": label})
-        body["metadata"]["namespace"] = namespace
-        store.pods.put(body)
-    assert [one.key.name for one in store.pods_of_pool("team", "small")] == ["a"]
+def test_M4_pods_are_found_by_their_owner_while_they_are_there() -> None:
+    pods = Shelf(lambda body: pod_view(body, CONTAINER), lambda pod: pod.owner_uid)
+    bodies = {}
+    for name, owner in (("a", "small"), ("b", "large"), ("c", "small")):
+        bodies[name] = raw_pod(name)
+        bodies[name]["metadata"]["ownerReferences"] = [{"uid": owner, "controller": True}]
+        pods.put(bodies[name])
+    assert [one.key.name for one in pods.owned_by("small")] == ["a", "c"]
+    pods.remove(bodies["a"])
+    assert [one.key.name for one in pods.owned_by("small")] == ["c"]
+    assert pods.owned_by("nobody") == []
 
 
 def test_M2_a_pod_that_is_gone_is_remembered_as_it_was_last_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st
@@ -175,7 +174,6 @@ RULESETS = st.sampled_from(
 )
 
 
-@pytest.mark.xfail(strict=False, reason="KeyError in decide: /tmp/unit-bugs.md 25 and 28; remove once mended")
 @settings(
     max_examples=100,
     deadline=None,

@@ -19,6 +19,8 @@ from corral.sandbox.profile import DEFAULT_PROFILE, Profile
 
 #: Most small tasks have ended by then, and the end of one starts a refill at once.
 _REFILL_DELAY_SECONDS = 0.02
+#: A killed sandbox is gone in milliseconds; on a machine that is overloaded tenfold it takes seconds.
+_CLOSE_SECONDS = 15
 
 
 class EmbeddedSandbox:
@@ -149,13 +151,15 @@ class EmbeddedBackend:
         self._closed = True
         if self._refill is not None:
             self._refill.cancel()
+            # What it was making ends like the others, but it must have said so.
+            await asyncio.gather(self._refill, return_exceptions=True)
         for sandbox in list(self._live):
             self.release(sandbox)
         for enclosure in self._waiting:
             self._track(EmbeddedSandbox(enclosure, warm=True).end())
         self._waiting.clear()
         if self._ending:
-            await asyncio.wait(self._ending, timeout=5)
+            await asyncio.wait(self._ending, timeout=_CLOSE_SECONDS)
         # A cell that has not ended by itself ends with its nursery.
         await self._cells.close()
 

@@ -54,7 +54,7 @@ def _pod_names(task: TaskView, memory: TaskMemory, attempts: Mapping[str, int]) 
     }
     possible = {
         *memory.made,
-        *attempts.items(),
+        *((name, number) for name, attempt in attempts.items() for number in range(1, attempt + 1)),
         *((name, 1) for name in _execution_names(task.spec)),
     }
     return named | {cold_pod_name(task.key.name, task.key.uid, name, attempt) for name, attempt in possible}

@@ -62,7 +62,7 @@ class Operator:
         self._clock = Clock()
         self.store = Store(
             tasks=Shelf(task_of),
-            pods=Shelf(lambda body: pod_view(body, CONTAINER)),
+            pods=Shelf(lambda body: pod_view(body, CONTAINER), lambda pod: pod.owner_uid),
             pools=Shelf(SandboxPool.model_validate),
             tools=Shelf(_tool),
         )

@@ -169,7 +169,7 @@ class Pools:
             return None
         state = self._state(pool)
         now = self._clock.now()
-        pods = self._store.pods_of_pool(state.key.namespace, state.key.name)
+        pods = self._store.pods.owned_by(state.key.uid)
         plan = decide_pool(
             state,
             pods,
@@ -265,7 +265,7 @@ class Pools:
     def _ready(self, pool: SandboxPool) -> list[PodView]:
         state = self._state(pool)
         found = []
-        for pod in self._store.pods_of_pool(state.key.namespace, state.key.name):
+        for pod in self._store.pods.owned_by(state.key.uid):
             link = self._links.find(pod.key)
             if (
                 link is not None

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 from corral.api import SandboxPool, Tool
 from corral.catalogue import Catalogue
 from corral_operator.decisions.task_view import FinishedTask, TaskView
-from corral_operator.names import POOL_LABEL, label_value
 from corral_operator.views import Json, PodView
 
 #: UIDs of deleted objects, remembered so that a late event does not bring them back.
@@ -30,7 +29,15 @@ class _Entry(Generic[_V]):
 class Shelf(Generic[_V]):
     """Objects of one kind by UID, each in the newest version seen, whoever saw it."""
 
-    def __init__(self, parse: Callable[[Json], _V]) -> None:
+    def __init__(self, parse: Callable[[Json], _V], owner: Callable[[_V], str | None] | None = None) -> None:
+        """Make it empty.
+
+        Args:
+            parse: from raw JSON to what is kept.
+            owner: of an object, its owner's UID, to find it by.
+        """
+        self._owner = owner
+        self._owned: dict[str, dict[str, _V]] = {}
         self._parse = parse
         self._entries: dict[str, _Entry[_V]] = {}
         self._names: dict[tuple[str, str], str] = {}
@@ -54,6 +61,10 @@ class Shelf(Generic[_V]):
         entry = self._entries.get(uid)
         return None if entry is None else entry.value
 
+    def owned_by(self, uid: str) -> list[_V]:
+        """Return the objects that belong to an object."""
+        return list(self._owned.get(uid, {}).values())
+
     def named(self, namespace: str, name: str) -> _V | None:
         """Return the object that has the name now."""
         uid = self._names.get((namespace, name))
@@ -73,6 +84,8 @@ class Shelf(Generic[_V]):
         value = self._parse(body)
         name = metadata["namespace"], metadata["name"]
         self._entries[uid] = _Entry(version, value, name)
+        if self._owner is not None and (owner := self._owner(value)) is not None:
+            self._owned.setdefault(owner, {})[uid] = value
         self._names[name] = uid
         for listener in self._listeners:
             if not listener.done():
@@ -105,6 +118,11 @@ class Shelf(Generic[_V]):
 
     def _drop(self, uid: str, name: tuple[str, str]) -> _V | None:
         entry = self._entries.pop(uid, None)
+        if entry is not None and self._owner is not None and (owner := self._owner(entry.value)) is not None:
+            owned = self._owned.get(owner, {})
+            owned.pop(uid, None)
+            if not owned:
+                self._owned.pop(owner, None)
         if self._names.get(name) == uid:
             del self._names[name]
         self._gone[uid] = None
@@ -130,13 +148,6 @@ class Store:
     #: Pods that are gone, as they were last seen: why they went.
     gone_pods: OrderedDict[tuple[str, str], PodView] = field(default_factory=OrderedDict)
     _catalogues: dict[str, Catalogue] = field(default_factory=dict)
-
-    def pods_of_pool(self, namespace: str, pool: str) -> list[PodView]:
-        """Return the pods that were made for a pool."""
-        label = label_value(pool)
-        return [
-            pod for pod in self.pods if pod.key.namespace == namespace and pod.labels.get(POOL_LABEL) == label
-        ]
 
     async def pod_news(self) -> None:
         """Wait until something about any pod is new."""

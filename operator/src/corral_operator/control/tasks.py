@@ -176,7 +176,8 @@ class Tasks:
         self._memories.pop(uid, None)
         self._runs.drop_task(uid)
         self._pools.queues.forget(uid)
-        for pod in {*pods, *self._pools.claims.of_task(uid)}:
+        owned = {pod.key for pod in self._store.pods.owned_by(uid)}
+        for pod in {*pods, *owned, *self._pools.claims.of_task(uid)}:
             self._actor.delete_pod(pod)
         self._pools.release(uid, keep=())
 

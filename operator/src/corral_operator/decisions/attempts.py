@@ -35,7 +35,9 @@ def look_at_attempt(
     call = draft.call(spec, execution.name)
     planned = None if call is None else draft.planned(call, execution.attempt)
     if RUNNER in sandbox.weakened:
-        look_at_program(draft, execution, planned if isinstance(planned, Planned) else None, pod, stopped)
+        # Its tool may be another by now.
+        program = planned if isinstance(planned, Planned) and planned.needs.plain else None
+        look_at_program(draft, execution, program, pod, stopped)
         return
     run = draft.observed.runs.get(execution.name)
     if run is None:

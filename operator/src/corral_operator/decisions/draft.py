@@ -77,7 +77,7 @@ class Draft:
     def call(self, spec: AgentTaskSpec, name: str) -> Call | None:
         """Return the call of an execution that has begun; None if its spec no longer has it."""
         if not spec.steps:
-            return Call(MAIN, spec.tool or "", spec.arguments, spec)
+            return Call(MAIN, spec.tool or "", spec.arguments, spec) if name == MAIN else None
         step = next((step for step in spec.steps if step.name == name), None)
         if step is None:
             return None

@@ -25,6 +25,7 @@ _NOT_ACCEPTED = frozenset(
 
 def unfinished(draft: Draft) -> Plan:
     """Return the plan of a task that goes on."""
+    _drop_earlier_attempts(draft)
     before, executions = draft.task.status, _ordered(draft)
     running = any(execution.sandbox is not None for execution in executions)
     waits = statuses.waiting_message(executions)
@@ -87,6 +88,16 @@ def ended(draft: Draft, reason: Reason, message: str) -> Plan:
     return _plan(draft, status)
 
 
+def _drop_earlier_attempts(draft: Draft) -> None:
+    """Take away pods that were made for attempts that are over: whoever ended one may have died before."""
+    wanted = {
+        draft.cold_pod(execution) for execution in draft.executions.values() if execution.reason is None
+    }
+    for pod in draft.observed.pods.values():
+        if pod.owner_uid == draft.task.key.uid and pod.key.name not in wanted:
+            draft.delete_pod(pod)
+
+
 def _plan(draft: Draft, status: AgentTaskStatus) -> Plan:
     return Plan(
         status=None if status == draft.task.status else status,
@@ -109,6 +120,9 @@ def _position(draft: Draft) -> int | None:
     """The best position in a queue; the one told before, while it is fresh enough."""
     found = [draft.observed.positions.get(one.execution) for one in draft.waiting]
     best = min([position for position in found if position is not None], default=None)
+    if best is not None:
+        # Whoever moves up because of others hears of it by looking; far back less often than near the front.
+        draft.wake_at(draft.now + _POSITION_EVERY * (1 + best // 100))
     told = draft.task.status.queue_position
     if best is None or told is None or told == best:
         return best

@@ -43,7 +43,9 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         return Plan(actions=(Tell("Warning", "StatusBroken", message),))
     draft = Draft(task, observed, now, rules, {one.name: one for one in task.status.executions})
     if task.spec is None:
-        draft.retry_after = None
+        # An operator that was upgraded may refuse what its predecessor began.
+        for name in draft.open():
+            draft.end(draft.executions[name], Reason.INVALID_SPEC, task.problem, ran=None)
         return report.ended(draft, Reason.INVALID_SPEC, task.problem)
     if task.spec.agent is not None:
         message = "agent tasks are worked off by a gateway with a model provider; this operator runs tools"
