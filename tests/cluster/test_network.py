@@ -138,7 +138,9 @@ def test_M3_nobody_but_its_owner_reaches_a_waiting_sandbox(
     }  # fmt: skip
     _ = tenant.pods
     tenant.api.create(pod, tenant.name)
-    tenant.pods.until(lambda seen: seen.now["passer-by"]["status"].get("phase") == "Succeeded", seconds=60)
+    tenant.pods.until(
+        lambda seen: seen.now.get("passer-by", {}).get("status", {}).get("phase") == "Succeeded", seconds=60
+    )
     log = tenant.api.text(f"/api/v1/namespaces/{tenant.name}/pods/passer-by/log")
     assert json.loads(log) == {"api server": True, "pod": False}
 

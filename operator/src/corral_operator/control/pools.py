@@ -169,7 +169,11 @@ class Pools:
             return None
         state = self._state(pool)
         now = self._clock.now()
-        pods = self._store.pods.owned_by(state.key.uid)
+        # Ready is a sandbox whose runner answers; its pod is ready some milliseconds before.
+        pods = [
+            replace(pod, ready=pod.ready and self._answers(pod))
+            for pod in self._store.pods.owned_by(state.key.uid)
+        ]
         plan = decide_pool(
             state,
             pods,
@@ -276,6 +280,10 @@ class Pools:
             ):
                 found.append(pod)
         return sorted(found, key=lambda pod: (pod.created, pod.key.name))
+
+    def _answers(self, pod: PodView) -> bool:
+        link = self._links.find(pod.key)
+        return link is not None and link.silent_since is None
 
     def _serve_queue(self, pool: SandboxPool) -> None:
         namespace, name = pool.metadata.namespace or "", pool.metadata.name or ""
