@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: What installs releases of its own, or looks at what the chart makes: run before there is a release for all.
 _OWN_RELEASES = ("test_admission_*.py", "test_chart.py", "test_rbac.py")
 _CLUSTER, _FAULTS = REPOSITORY / "tests/cluster", REPOSITORY / "tests/faults"
+#: For each of them that names no other: pods start in seconds, on a busy machine in tens of them.
+_TEST_SECONDS = 300
 #: pytest's exit code where its arguments select nothing.
 _NOTHING_SELECTED = 5
 
@@ -115,7 +117,10 @@ def _pytest(what: str, file: Path, tests: list[str], arguments: list[str]) -> in
     env = {**os.environ, "KUBECONFIG": str(file), "PATH": f"{binaries.links()}:{os.environ['PATH']}"}
     with step(f"cluster tests: {what}"):
         return subprocess.run(
-            [sys.executable, "-m", "pytest", *tests, *arguments], cwd=REPOSITORY, env=env, check=False
+            [sys.executable, "-m", "pytest", f"--timeout={_TEST_SECONDS}", *tests, *arguments],
+            cwd=REPOSITORY,
+            env=env,
+            check=False,
         ).returncode
 
 
