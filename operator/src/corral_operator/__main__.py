@@ -25,6 +25,8 @@ log = logging.getLogger("corral_operator")
 
 #: Exit status for a setting that is wrong: sysexits.h EX_CONFIG. Starting again will not help.
 _EX_CONFIG = 78
+#: More than the API server's own limit (maxDepth, sigs.k8s.io/json) and what reads it needs beside.
+_RECURSION_LIMIT = 12_000
 
 
 async def operate(settings: Settings) -> None:
@@ -81,6 +83,9 @@ def main() -> None:
             print(f"corral-operator: {name}: {problem['msg']}", file=sys.stderr)  # noqa: T201 - before logging
         sys.exit(_EX_CONFIG)
     set_up_logging(settings.log_format)
+    # An API server takes JSON 10,000 levels deep from anybody who may create a task, and hands it to every watch.
+    # Read it must be, so that one such task is refused and not the end of this process.
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     # What was imported lives for ever: the collector need not look at it again and again.
     gc.freeze()
     try:

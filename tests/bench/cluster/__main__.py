@@ -23,7 +23,7 @@ from bench.cluster.world import FLOW_SCHEMAS, REFERENCES, Json, World
 from bench.statistics import Series
 from corral_operator.cluster.kubernetes_api import KubernetesCluster
 from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, AlreadyExists
-from corral_operator.names import POOL_LABEL
+from corral_operator.names import POOL_LABEL, SANDBOX_LABEL
 from corral_operator.views import ObjectKey
 
 _CONSOLE = Console(stderr=True)
@@ -136,7 +136,8 @@ async def full(world: World, replicas: int) -> None:
         status = pool.get("status") or {}
         pods = [pod async for page, _ in world.cluster.pages(PODS, world.namespace) for pod in page]
         ours = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(POOL_LABEL) == _POOL]
-        if status.get("ready") == replicas and len(ours) == len(pods) == replicas:
+        sandboxes = [pod for pod in pods if SANDBOX_LABEL in (pod["metadata"].get("labels") or {})]
+        if status.get("ready") == replicas and len(ours) == len(sandboxes) == replicas:
             return
         if time.monotonic() > deadline:
             raise SystemExit(f"the pool did not fill: {status}, {len(pods)} pods")

@@ -146,7 +146,7 @@ def test_M2_only_the_reasons_that_the_task_names_are_retried_and_only_so_often()
     assert plan.status.reason is Reason.SANDBOX_FAILED
 
 
-def test_B13_a_sandbox_that_had_served_somebody_else_goes_and_another_is_taken() -> None:
+def test_B13_a_sandbox_that_had_served_somebody_else_is_left_and_another_is_taken() -> None:
     other = warm("other")
     run = RunView(never_started="the sandbox has served another task")
     plan = _look(_running(), BOX, run=run, pools=(pool(other),))
@@ -154,7 +154,7 @@ def test_B13_a_sandbox_that_had_served_somebody_else_goes_and_another_is_taken()
     (main,) = plan.status.executions
     assert main.sandbox is not None
     assert (main.sandbox.pod_uid, main.attempt) == (other.key.uid, 1)
-    assert of_type(plan, DeletePod) == [DeletePod(BOX.key)]
+    assert of_type(plan, DeletePod) == []  # another operator may have given it to whom it serves
     assert [a.pod for a in plan.actions if isinstance(a, Start)] == [other.key]
 
 

@@ -128,7 +128,11 @@ class KubernetesCluster:
         await self._rest.close()
 
     async def _json(self, method: str, resource: Resource, path: str, **options: Any) -> Json:
-        answer: Json = json.loads(await self._request(method, resource, path, **options))
+        content = await self._request(method, resource, path, **options)
+        try:
+            answer: Json = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise Unavailable(f"{method} {path}: the answer cannot be read: {error!r}") from error
         return answer
 
     async def _request(

@@ -109,9 +109,11 @@ class Actor:
 
     def delete_pod(self, pod: ObjectKey) -> None:
         """Take a pod away, in the background; nobody gets it any more."""
-        self._pools.claims.spoil(pod.uid)
         known = self._store.pods.get(pod.uid)
-        if known is not None and not known.deleting:
+        if known is None:
+            return
+        self._pools.claims.spoil(pod.uid)
+        if not known.deleting:
             self._background.run(partial(self._cluster.delete, PODS, pod), f"delete pod {pod.name}")
 
     def delete_task(self, task: ObjectKey) -> None:

@@ -66,6 +66,8 @@ class Operator:
             pools=Shelf(SandboxPool.model_validate),
             tools=Shelf(_tool),
         )
+        # Whoever learned of a pod, a watch, a list, or the answer to a create: its runner is connected to.
+        self.store.pods.on_new = self._connect
         self._background = Background()
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
@@ -81,6 +83,7 @@ class Operator:
             clock=self._clock,
             settings=settings,
             kick_task=self._kick_task,
+            may_act=lambda: self._acting,
         )
         self.tasks = Tasks(
             store=self.store,
@@ -102,6 +105,7 @@ class Operator:
             clock=self._clock,
             settings=settings,
             policy=policy,
+            may_act=lambda: self._acting,
         )
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
         self._leadership = Leadership(lease_cluster, settings, self._clock, self._leadership_changed)
@@ -122,7 +126,7 @@ class Operator:
                 self._deleted(resource, body)
             else:
                 self._seen(resource, body)
-        except (ValidationError, KeyError, TypeError, ValueError) as error:
+        except (ValidationError, KeyError, TypeError, ValueError, RecursionError) as error:
             RECONCILE_ERRORS.labels("Unreadable").inc()
             metadata = body["metadata"]
             log.warning("%s %s cannot be read: %s", resource.plural, metadata.get("name"), error)
@@ -164,8 +168,11 @@ class Operator:
             self.store.tools.remove(body)
             self._tools_changed(body["metadata"]["namespace"])
 
+    def _connect(self, pod: PodView) -> None:
+        if self._acting:
+            self._links.see(pod)
+
     def _pod_changed(self, pod: PodView) -> None:
-        self._links.see(pod)
         self.pools.pod_changed(pod)
         self._kick_owner(pod)
 
@@ -173,8 +180,8 @@ class Operator:
         self.store.pod_is_gone(pod)
         self._links.gone(pod.key)
         if self._acting:
+            self._kick_owner(pod)  # before the claim on it is forgotten
             self.pools.pod_gone(pod)
-            self._kick_owner(pod)
 
     def _runner_changed(self, pod: ObjectKey) -> None:
         if self._acting:
@@ -242,8 +249,7 @@ class Operator:
             if self._leadership.active:
                 try:
                     await self._sweep()
-                    if not self._acting:
-                        self._begin_acting()
+                    self._begin_acting()
                 except ClusterError as error:
                     RECONCILE_ERRORS.labels("Sweep").inc()
                     log.warning("not everything could be looked at: %s", error)
@@ -279,6 +285,9 @@ class Operator:
                 self._deleted(resource, {"metadata": {"namespace": name[0], "name": name[1], "uid": uid}})
 
     def _begin_acting(self) -> None:
+        """Act, now that everything was seen; unless it does already, or was told to stop meanwhile."""
+        if self._acting or not self._leadership.active:
+            return
         self._acting = True
         store = self.store
         log.info("acting: %d tasks, %d pods, %d pools", len(store.tasks), len(store.pods), len(store.pools))

@@ -52,6 +52,7 @@ class Pools:
         clock: Clock,
         settings: Settings,
         kick_task: Callable[[str], None],
+        may_act: Callable[[], bool],
     ) -> None:
         self._store = store
         self._cluster = cluster
@@ -66,7 +67,7 @@ class Pools:
         self._written: dict[str, datetime] = {}
         self._templates: dict[tuple[str, int], str] = {}
         self.queues = Queues(kick_task)
-        self._workers: Workers[str] = Workers(self._look, "pool")
+        self._workers: Workers[str] = Workers(self._look, "pool", may_act)
 
     # --- what tasks ask ---
 
@@ -137,8 +138,10 @@ class Pools:
         link = self._links.find(key)
         described = link.description if link is not None else None
         if described is not None and described.owner is not None and self.claims.is_free(key.uid):
-            log.warning("pod %s has served %s and nobody claims it; it goes", key.name, described.owner.uid)
-            self.claims.spoil(key.uid)
+            task = described.owner.uid.partition("/")[0]
+            if self._store.tasks.get(task) is None and pod.labels.get(POOL_LABEL) is not None:
+                log.warning("pod %s has served %s, which is no more; it goes", key.name, described.owner.uid)
+                self.claims.spoil(key.uid)
         self.pod_changed(pod)
 
     # --- looking ---
@@ -152,6 +155,8 @@ class Pools:
         uid = pool.metadata.uid or ""
         self._workers.forget(uid)
         self._memories.pop(uid, None)
+        self._written.pop(uid, None)
+        self._templates = {key: kept for key, kept in self._templates.items() if key[0] != uid}
         self.queues.pool_gone(pool.metadata.namespace or "", pool.metadata.name or "")
         for state in ("waiting", "ready", "claimed"):
             labels = pool.metadata.namespace, pool.metadata.name, state

@@ -1,6 +1,7 @@
 """The attempts that are being followed, each in the background."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,6 +14,8 @@ from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.sandboxes.run import Run
 from corral_operator.views import ObjectKey
+
+log = logging.getLogger(__name__)
 
 #: A result may be this long as text; a status then keeps less of the output itself.
 _KEEP_CHARACTERS = 256 * 1024
@@ -109,7 +112,13 @@ class Runs:
         )
 
     async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
-        followed.view = await run.follow()
+        try:
+            followed.view = await run.follow()
+        # Whatever a runner that somebody took over sends, its task ends.
+        except Exception as error:
+            log.exception("following %s of %s failed", followed.record.name, uid)
+            message = f"what the runner sent could not be read: {error!r}"
+            followed.view = RunView(ended=followed.record.refused(Reason.SANDBOX_FAILED, message), began=True)
         followed.over_at = self._clock.now()
         self._on_change(uid)
 

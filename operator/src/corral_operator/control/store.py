@@ -43,6 +43,8 @@ class Shelf(Generic[_V]):
         self._names: dict[tuple[str, str], str] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._listeners: list[asyncio.Future[None]] = []
+        #: Called with every object that is new or another.
+        self.on_new: Callable[[_V], None] | None = None
 
     async def news(self) -> None:
         """Wait until an object is new or another."""
@@ -91,6 +93,8 @@ class Shelf(Generic[_V]):
             if not listener.done():
                 listener.set_result(None)
         self._listeners.clear()
+        if self.on_new is not None:
+            self.on_new(value)
         return value
 
     def remove(self, body: Json) -> _V | None:

@@ -1,6 +1,7 @@
 """Looks at tasks: observes, lets decide, writes the status, then acts."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from corral.policy import Policy
@@ -12,7 +13,6 @@ from corral_operator.cluster.port import (
     ClusterError,
     Conflict,
     NotFound,
-    Refused,
     Unavailable,
 )
 from corral_operator.control.acting import Actor
@@ -49,6 +49,7 @@ class Tasks:
         clock: Clock,
         settings: Settings,
         policy: Policy,
+        may_act: Callable[[], bool],
     ) -> None:
         self._store = store
         self._cluster = cluster
@@ -59,7 +60,7 @@ class Tasks:
         self._settings = settings
         self._policy = policy
         self._memories: dict[str, TaskMemory] = {}
-        self._workers: Workers[str] = Workers(self._look, "task")
+        self._workers: Workers[str] = Workers(self._look, "task", may_act)
         #: Whether somebody enforces NetworkPolicies; set by the probe.
         self.policies_enforced: bool | None = None
 
@@ -102,6 +103,8 @@ class Tasks:
             return None
         for action in plan.actions:
             await self._actor.act(task, memory, action)
+        if plan.status is not None and plan.status.completion_time is not None:
+            self.kick(uid)  # what an ended task still needs; no watch tells of what we wrote ourselves
         return None if plan.wake_at is None else self._clock.loop_time(plan.wake_at)
 
     async def _write(self, task: TaskView, memory: TaskMemory, plan: Plan) -> bool:
@@ -119,10 +122,13 @@ class Tasks:
             answer = await self._cluster.patch(
                 AGENT_TASKS, task.key.namespace, task.key.name, body, subresource="status"
             )
-        except (Conflict, Unavailable) as error:
+        except Conflict as error:
             log.info("status of %s: %s; reading it again", task.key.name, error)
             memory.unsure = True
             return False
+        except Unavailable:
+            memory.unsure = True  # whether it was written is not known; the next look comes after a pause
+            raise
         except NotFound:
             self._forget(task.key)
             return False
@@ -161,6 +167,8 @@ class Tasks:
         task = self._store.tasks.remove({"metadata": identity})
         if task is not None:
             self.gone(task)
+        else:  # a watch was faster, and this look went on with what it had
+            self._let_go(key.uid, ())
 
     def _after_the_end(self, task: FinishedTask) -> float | None:
         """What an ended task still needs: its pods gone, and itself when its time is over."""
@@ -219,11 +227,11 @@ class Tasks:
 
         try:
             return Printed(await read("Stdout"), await read("Stderr"))
-        except Refused:
+        except ClusterError:
             pass
         try:
             return Printed(await read("All"))
-        except Refused as error:  # the node is gone, or the log was never written
+        except ClusterError as error:  # the node is gone, or the log was never written
             return Printed("", f"(the log could not be read: {error})")
 
 

@@ -21,13 +21,20 @@ log = logging.getLogger(__name__)
 class Workers(Generic[_K]):
     """A worker per key that has something to do, and none otherwise."""
 
-    def __init__(self, look: Callable[[_K], Awaitable[float | None]], name: str) -> None:
+    def __init__(
+        self,
+        look: Callable[[_K], Awaitable[float | None]],
+        name: str,
+        may_look: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Make it.
 
         Args:
             look: looks at one object; returns when it wants to look again, on the loop's clock, or None.
             name: of what is looked at, for logs and metrics.
+            may_look: asked before each look; a look that may not be is dropped.
         """
+        self._may_look = may_look
         self._look = look
         self._name = name
         self._dirty: set[_K] = set()
@@ -71,6 +78,8 @@ class Workers(Generic[_K]):
             while key in self._dirty and not self._closed:
                 self._dirty.discard(key)
                 self._set_alarm(key, None)
+                if not self._may_look():
+                    return
                 try:
                     self._set_alarm(key, await self._look(key))
                 except ClusterError as error:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason, SandboxStatus
 from corral.sandbox.plan import Planned
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Ask, Cancel, DeletePod
+from corral_operator.decisions.actions import Ask, Cancel
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.placement import start
@@ -49,7 +49,7 @@ def look_at_attempt(
             asked = planned if isinstance(planned, Planned) and stopped is None else None
             start(draft, execution, pod, asked)
     elif run.never_started is not None:
-        _take_back(draft, execution, run, pod, stopped)
+        _take_back(draft, execution, run, stopped)
     elif run.ended is not None:
         _take_result(draft, execution, run, pod, stopped)
     elif run.lost is not None:
@@ -100,12 +100,11 @@ def _ask_to_end(draft: Draft, execution: ExecutionStatus, run: RunView, pod: Pod
         draft.delete_pod(pod)
 
 
-def _take_back(
-    draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None, stopped: Stopped | None
-) -> None:
-    """A waiting sandbox turned out to be used already: it goes, and the execution takes another."""
-    if pod is not None:
-        draft.actions.append(DeletePod(pod.key))
+def _take_back(draft: Draft, execution: ExecutionStatus, run: RunView, stopped: Stopped | None) -> None:
+    """A waiting sandbox turned out to be used already: the execution takes another.
+
+    It is not deleted: another operator may have given it to the task that it serves.
+    """
     if stopped is not None:
         draft.end(execution, *stopped, ran=False)
         return

@@ -47,6 +47,14 @@ def place(draft: Draft, spec: AgentTaskSpec, call: Call) -> None:
     if settings.require_network_policy and draft.rules.policies_enforced is not True:
         draft.say(execution, "waits for the proof that the cluster enforces NetworkPolicies")
         return
+    if planned.needs.image is not None and draft.rules.policies_enforced is False:
+        # Whether a foreign image really has the runner, and with it the filter, only the image knows.
+        message = (
+            "the tool brings an image of its own, and nobody in this cluster enforces NetworkPolicies: "
+            "nothing that Corral answers for would keep it from the network"
+        )
+        draft.refuse(execution, Reason.UNSUPPORTED, message, field="spec.tool")
+        return
     name = draft.cold_pod(execution)
     pod = draft.observed.pods.get(name)
     refusal = draft.observed.refusals.get(call.name)

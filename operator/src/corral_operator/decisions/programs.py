@@ -34,7 +34,7 @@ _ISOLATION = ("pidns", "mountns", "netns", "ipcns", "utsns", "cgroupns", "networ
 
 def run_program(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, planned: Planned) -> None:
     """Assign a pod that does not exist yet, and have it made."""
-    problem = _what_needs_a_runner(draft, spec, planned)
+    problem = _what_needs_a_runner(spec, planned)
     if problem is not None:
         field, message = problem
         draft.refuse(execution, Reason.UNSUPPORTED, message, field=field)
@@ -184,13 +184,8 @@ def _create(draft: Draft, execution: ExecutionStatus, planned: Planned) -> None:
     )
 
 
-def _what_needs_a_runner(draft: Draft, spec: AgentTaskSpec, planned: Planned) -> tuple[str, str] | None:
+def _what_needs_a_runner(spec: AgentTaskSpec, planned: Planned) -> tuple[str, str] | None:
     """Return what of the task cannot be done without a runner: the field, and a message."""
-    if draft.rules.policies_enforced is False:
-        return "spec.tool", (
-            "the tool's image has no runner, and nobody in this cluster enforces NetworkPolicies: "
-            "nothing would keep it from the network"
-        )
     limits = planned.request.limits
     for asked, field, what in (
         (spec.files, "spec.files", "files"),

@@ -81,6 +81,8 @@ def task_view(body: Json) -> TaskView:
     raw: Any = body.get("spec") or {}
     try:
         spec = AgentTaskSpec.model_validate(raw)
+    except RecursionError:
+        problem, field = "spec: it is nested too deeply", "spec"
     except ValidationError as error:
         problems = problems_in(error, AgentTaskSpec, prefix=("spec",))
         problem = "; ".join(f"{one.path}: {one.message}" for one in problems)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from corral.api import Frame, FrameError, InputFile
+from corral.api import Frame, InputFile
 from corral.sandbox.channel import RunnerChannel
 from corral.sandbox.errors import RequestRefusedError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
@@ -17,6 +17,7 @@ from corral_operator.views import ObjectKey
 _FIRST_CONNECT_SECONDS = 0.1
 _LONGEST_CONNECT_SECONDS = 3.0
 _HELLO_SECONDS = 10.0
+_HELD_SECONDS = 5.0
 #: A container counts as running some milliseconds before its runner listens.
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -153,7 +154,12 @@ class Link:
         return False
 
     async def follow(
-        self, owner: Owner, request: ExecutionRequest | None, execution: str, files: Sequence[InputFile]
+        self,
+        owner: Owner,
+        request: ExecutionRequest | None,
+        execution: str,
+        files: Sequence[InputFile],
+        on_sent: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Frame]:
         """Start an execution, or find it started, and yield the frames of it to its end, over broken connections.
 
@@ -176,6 +182,7 @@ class Link:
                     # Before it is sent: whether it arrived is what the next connection asks.
                     self.description = Description(owner, (*described.executions, execution))
                     await channel.start(request)
+                on_sent()
                 if position == 0 and self._greeting is not None:
                     position = 1
                     yield self._greeting
@@ -207,23 +214,27 @@ class Link:
         while True:
             try:
                 await self._connect(patience)
-            except (OSError, TimeoutError, SandboxLostError, RequestRefusedError, FrameError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever a runner answers that somebody took over
                 self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
                 patience = min(patience * 1.5, _LONGEST_CONNECT_SECONDS)
                 continue
             assert self._channel is not None
-            pause, patience = _FIRST_PAUSE_SECONDS, _FIRST_CONNECT_SECONDS
+            patience = _FIRST_CONNECT_SECONDS
             self.silent_since = None
             await self._notify()
             self._on_change(self.pod)
+            held_since = loop.time()
             await self._channel.ended()
             self.trouble = self._channel.lost or ""
             self.silent_since = loop.time()
             self._channel = None
             self.description = None
             self._on_change(self.pod)
+            # One that hangs up as soon as it has greeted is not called back at the rate of the network.
+            pause = _FIRST_PAUSE_SECONDS if loop.time() - held_since > _HELD_SECONDS else min(pause * 2, 2.0)
+            await asyncio.sleep(pause)
 
     async def _connect(self, patience: float) -> None:
         host, port = self._address

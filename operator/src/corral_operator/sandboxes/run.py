@@ -1,7 +1,7 @@
 """One attempt of an execution in a pod: followed to its end, whatever breaks on the way."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -27,7 +27,20 @@ class Run:
         request: ExecutionRequest | None,
         record: Record,
         files: Sequence[InputFile],
+        *,
+        start_seconds: float = 300,
     ) -> None:
+        """Prepare.
+
+        Args:
+            link: to the pod.
+            owner: whom the sandbox serves.
+            request: what is to start; None: what was started before is followed.
+            record: of the attempt.
+            files: for the workspace.
+            start_seconds: how long it may take until the runner has been told.
+        """
+        self._start_seconds = start_seconds
         self._link = link
         self._owner = owner
         self._request = request
@@ -53,12 +66,22 @@ class Run:
         """Whether the runner still answers."""
         return await self._link.answers(_ANSWER_SECONDS)
 
-    async def _follow(self) -> RunView:
+    async def _follow(self) -> RunView:  # noqa: PLR0911 - one for each way in which it can end
+        sent = False
         try:
-            async with asyncio.timeout(self._patience()):
-                return await self._frames()
+            async with asyncio.timeout(None if self._request is None else self._start_seconds) as clock:
+
+                def start_the_clock() -> None:
+                    nonlocal sent
+                    if not sent and self._request is not None:
+                        wall = self._request.limits.wall_seconds + _LATE_SECONDS
+                        clock.reschedule(asyncio.get_running_loop().time() + wall)
+                    sent = True
+
+                return await self._frames(start_the_clock)
         except TimeoutError:
-            pass
+            if not sent:
+                return RunView(lost="its runner did not answer in time", began=False)
         except RequestRefusedError as error:
             return self._refused(error)
         except SandboxLostError as error:
@@ -72,13 +95,9 @@ class Run:
         message = "the deadline passed and the runner did not end the tool; its pod is taken away"
         return RunView(ended=self._ended(Reason.DEADLINE_EXCEEDED, message, "DeadlineExceeded"), began=True)
 
-    def _patience(self) -> float | None:
-        """Seconds from the start on; an attached one of unknown length ends by its own runner's clock."""
-        return None if self._request is None else self._request.limits.wall_seconds + _LATE_SECONDS
-
-    async def _frames(self) -> RunView:
+    async def _frames(self, on_sent: Callable[[], None]) -> RunView:
         name = self.record.name
-        async for frame in self._link.follow(self._owner, self._request, name, self._files):
+        async for frame in self._link.follow(self._owner, self._request, name, self._files, on_sent):
             if frame.execution not in {None, name}:
                 continue
             result = self.record.take(frame)
