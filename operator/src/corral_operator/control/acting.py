@@ -20,6 +20,7 @@ from corral_operator.cluster.port import (
     Refused,
     Unavailable,
 )
+from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.memory import TaskMemory
 from corral_operator.control.namespaces import Namespaces
@@ -69,6 +70,7 @@ class Actor:
         namespaces: Namespaces,
         events: Events,
         background: Background,
+        deletions: Deletions,
         settings: Settings,
         kick: Callable[[str], None],
     ) -> None:
@@ -80,6 +82,7 @@ class Actor:
         self._namespaces = namespaces
         self._events = events
         self._background = background
+        self._deletions = deletions
         self._settings = settings
         self._kick = kick
 
@@ -114,7 +117,7 @@ class Actor:
             return
         self._pools.claims.spoil(pod.uid)
         if not known.deleting:
-            self._background.run(partial(self._cluster.delete, PODS, pod), f"delete pod {pod.name}")
+            self._deletions.delete(pod)
 
     def delete_task(self, task: ObjectKey) -> None:
         """Take an ended task away."""

@@ -20,6 +20,7 @@ from corral_operator.cluster.port import (
     Resource,
 )
 from corral_operator.control.acting import Actor
+from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
@@ -69,6 +70,7 @@ class Operator:
         # Whoever learned of a pod, a watch, a list, or the answer to a create: its runner is connected to.
         self.store.pods.on_new = self._connect
         self._background = Background()
+        deletions = Deletions(cluster, self._background)
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
         self._links = Links(maker, self._runner_changed)
@@ -79,7 +81,7 @@ class Operator:
             links=self._links,
             maker=maker,
             namespaces=namespaces,
-            background=self._background,
+            deletions=deletions,
             clock=self._clock,
             settings=settings,
             kick_task=self._kick_task,
@@ -99,6 +101,7 @@ class Operator:
                 namespaces=namespaces,
                 events=Events(cluster, self._background, self._clock, settings),
                 background=self._background,
+                deletions=deletions,
                 settings=settings,
                 kick=self._kick_task,
             ),

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from corral.api import SandboxPool
@@ -13,12 +12,13 @@ from corral_operator.builders.template import template_hash
 from corral_operator.clock import Clock
 from corral_operator.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, Refused, Unavailable
 from corral_operator.control.claims import Claims
+from corral_operator.control.deletions import Deletions
 from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.queues import Queues
 from corral_operator.control.store import Store
-from corral_operator.control.workers import Background, Workers
+from corral_operator.control.workers import Workers
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.decisions.pool import PoolPlan, PoolState, decide_pool, is_usable
@@ -48,7 +48,7 @@ class Pools:
         links: Links,
         maker: PodMaker,
         namespaces: Namespaces,
-        background: Background,
+        deletions: Deletions,
         clock: Clock,
         settings: Settings,
         kick_task: Callable[[str], None],
@@ -59,7 +59,7 @@ class Pools:
         self._links = links
         self._maker = maker
         self._namespaces = namespaces
-        self._background = background
+        self._deletions = deletions
         self._clock = clock
         self._settings = settings
         self.claims = Claims()
@@ -128,6 +128,7 @@ class Pools:
     def pod_gone(self, pod: PodView) -> None:
         """Forget a pod."""
         self.claims.forget(pod.key.uid)
+        self._deletions.forget(pod.key.uid)
         self.pod_changed(pod)
 
     def runner_changed(self, key: ObjectKey) -> None:
@@ -192,7 +193,7 @@ class Pools:
         self._memories[uid] = plan.memory
         for key in plan.delete:
             self.claims.spoil(key.uid)
-            self._background.run(partial(self._cluster.delete, PODS, key), f"delete pod {key.name}")
+            self._deletions.delete(key)
         if plan.create:
             await self._create(pool, state, plan)
             self.kick(uid)
