@@ -263,7 +263,7 @@ async def memory(world: World, finished: int, live: int, where: str) -> dict[str
         await asyncio.gather(*wrong[piece : piece + 250])
     # These wait for a RuntimeClass' pod that never fits.
     await asyncio.gather(
-        *(submit(f"l{n}-{secrets.token_hex(4)}", limits={"memory": "60Gi"}) for n in range(live))
+        *(submit(f"l{n}-{secrets.token_hex(4)}", limits={"memory": "8Gi", "cpu": "8"}) for n in range(live))
     )
     await asyncio.sleep(15)
     found[f"{finished} finished, {live} live MB"] = await operator_bytes(where) / 1e6
