@@ -53,8 +53,9 @@ async def test_B2_a_deleted_pod_tells_its_readers_how_its_task_ended() -> None:
         assert await exit_status(pod) == 0
     assert (frames[-1]["reason"], frames[-1]["message"]) == ("Cancelled", "the sandbox is being taken away")
     printed = "".join(frame.get("data", "") for frame in frames).splitlines()
-    # Some shells say between the two that their child was terminated.
-    assert (printed[0], printed[-1]) == ("up", "last words")
+    # Some shells say beside the two that their child was terminated.
+    assert printed[0] == "up"
+    assert "last words" in printed
 
 
 async def test_B2_a_deleted_pod_waits_for_no_reader_that_does_not_read() -> None:
