@@ -9,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,6 @@ from faults import workload
 from faults.cluster import LOST_NODE, kubectl
 from faults.scene import Json, Scene
 
-_ANNOUNCED = Path("/tmp/rig-node-down")
 _RETRY = {"maxAttempts": 2, "backoff": "100ms"}
 #: Longer than a node is away, so that a tool on it would go on when it is back.
 _RUN_SECONDS = "240"
@@ -32,7 +30,6 @@ def _docker(*arguments: str) -> None:
 
 @contextmanager
 def _node_away(down: list[str], up: list[str]) -> Iterator[None]:
-    _ANNOUNCED.touch()
     began = time.monotonic()
     try:
         _docker(*down, LOST_NODE)
@@ -40,7 +37,6 @@ def _node_away(down: list[str], up: list[str]) -> Iterator[None]:
     finally:
         _docker(*up, LOST_NODE)
         kubectl("wait", "--for=condition=Ready", f"node/{LOST_NODE}", "--timeout=120s", seconds=150)
-        _ANNOUNCED.unlink(missing_ok=True)
         print(f"{LOST_NODE} was away for {time.monotonic() - began:.0f} s")
 
 
