@@ -97,10 +97,8 @@ lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tool
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-header --extra docker --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-operator \
-	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS); \
-	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --no-emit-package corral-sandbox --constraint requirements.lock sandbox-image/pyproject.toml \
-	  --output-file sandbox-image/requirements.lock
+	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
+	@$(MAKE) --no-print-directory generate
 
 .PHONY: clean
 clean: ## remove what setup and the tests made

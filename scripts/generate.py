@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 from chart_files import CHART, HelmMissingError, access_template, plain_manifests
-from image_lock import operator_lock
+from image_lock import image_locks
 from tool_reference import tool_reference
 
 from corral.api.crd import RESOURCES, custom_resource_definition
@@ -45,7 +45,7 @@ def install() -> Iterator[tuple[Path, str]]:
 
 
 #: Each yields paths, relative to the repository, and what belongs there.
-OUTPUTS = (crds, tool_reference, chart, install, operator_lock)
+OUTPUTS = (crds, tool_reference, chart, install, image_locks)
 
 
 def main() -> int:
