@@ -47,6 +47,16 @@ def test_B4_who_waits_on_keeps_the_place() -> None:
     assert (queue.queues.positions("first"), queue.queues.positions("second")) == before
 
 
+def test_B4_two_executions_of_a_task_wait_for_one_pool_each_in_its_place() -> None:
+    queue, view = _Queue(), _task("chain")
+    queue.queues.replace("chain", view, [("a", "small"), ("b", "small")], NOW)
+    assert queue.queues.positions("chain") == {"a": 1, "b": 2}
+    queue.queues.replace("chain", view, [("b", "small")], NOW)
+    assert queue.queues.positions("chain") == {"b": 1}
+    queue.queues.forget("chain")
+    assert queue.queues.positions("chain") == {}
+
+
 def test_B4_a_caller_that_was_served_lets_others_go_first() -> None:
     queue, ann, ben = _Queue(), _task("a", "ann", age=20), _task("b", "ben", age=5)
     queue.wait(ann, "small")

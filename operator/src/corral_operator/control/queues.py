@@ -21,15 +21,13 @@ class Queues:
 
     def replace(self, uid: str, task: TaskView, waiting: list[tuple[str, str]], now: datetime) -> None:
         """Say for which pools executions of a task wait now."""
-        namespace = task.key.namespace
-        wanted = {(namespace, pool): (uid, execution) for execution, pool in waiting}
-        for pool, entries in list(self._entries.items()):
-            for key in [key for key in entries if key[0] == uid and wanted.get(pool) != key]:
-                del entries[key]
-                self._orders.pop(pool, None)
-        for pool, key in wanted.items():
-            entries = self._entries.setdefault(pool, {})
-            if key not in entries:
+        wanted: dict[_Pool, set[tuple[str, str]]] = {}
+        for execution, pool in waiting:
+            wanted.setdefault((task.key.namespace, pool), set()).add((uid, execution))
+        self._drop(uid, keep=wanted)
+        for where, keys in wanted.items():
+            entries = self._entries.setdefault(where, {})
+            for key in keys - entries.keys():
                 entries[key] = QueueEntry(
                     task_uid=uid,
                     task_name=task.key.name,
@@ -38,16 +36,22 @@ class Queues:
                     priority=task.spec.priority if task.spec is not None else 0,
                     queued=max(task.created, now) if task.status.start_time else task.created,
                 )
-                self._orders.pop(pool, None)
-        QUEUE_DEPTH.set(sum(len(entries) for entries in self._entries.values()))
+                self._orders.pop(where, None)
+        QUEUE_DEPTH.set(self._depth())
 
     def forget(self, uid: str) -> None:
         """Nothing of a task waits any more."""
+        self._drop(uid, keep={})
+        QUEUE_DEPTH.set(self._depth())
+
+    def _drop(self, uid: str, keep: Mapping[_Pool, set[tuple[str, str]]]) -> None:
         for pool, entries in self._entries.items():
-            for key in [key for key in entries if key[0] == uid]:
+            for key in [key for key in entries if key[0] == uid and key not in keep.get(pool, ())]:
                 del entries[key]
                 self._orders.pop(pool, None)
-        QUEUE_DEPTH.set(sum(len(entries) for entries in self._entries.values()))
+
+    def _depth(self) -> int:
+        return sum(len(entries) for entries in self._entries.values())
 
     def served(self, namespace: str, caller: str, running: Mapping[str, int], now: datetime) -> None:
         """Remember that a caller was given a sandbox, and how many each has: others come before it next."""
