@@ -4,6 +4,7 @@ What is here is public. The generator of the CRDs is in ``corral.api.crd``.
 """
 
 from corral.api.chain import (
+    MAIN,
     ChainDecision,
     StepOutcome,
     check_steps,
@@ -76,6 +77,8 @@ from corral.api.status import (
     SandboxStatus,
     Timings,
     Usage,
+    phase_of,
+    time_text,
 )
 from corral.api.steps import OnFailure, Step, Strategy
 from corral.api.task import AgentSpec, AgentTask, AgentTaskSpec, EnvVar, Retry, SecretRef, Workspace
@@ -98,6 +101,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "GROUP",
     "KINDS",
+    "MAIN",
     "MAXIMUM_LIMITS",
     "MAX_JSON_DEPTH",
     "REASON_DOCS",
@@ -198,9 +202,11 @@ __all__ = [
     "parse_frame",
     "parse_resource",
     "parse_result",
+    "phase_of",
     "problems_in",
     "references_in",
     "resolve",
     "resolve_arguments",
+    "time_text",
     "walk_path",
 ]

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from corral.api.task import AgentTaskSpec
 
 
+#: A task of one tool has one execution, called so.
+MAIN = "main"
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
     """How a step ended, as far as other steps may know."""

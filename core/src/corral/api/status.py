@@ -1,5 +1,6 @@
 """What became of a task: the status of an AgentTask."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -22,6 +23,19 @@ class Phase(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
+
+
+_ENDS = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}
+
+
+def phase_of(reason: Reason) -> Phase:
+    """Return the phase of something that ended so."""
+    return _ENDS.get(reason, Phase.FAILED)
+
+
+def time_text(moment: datetime) -> str:
+    """Return a time as it stands in a status: UTC, microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class SandboxStatus(ApiModel):

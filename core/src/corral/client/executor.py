@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from corral.api import (
+    MAIN,
     AgentTask,
     AgentTaskStatus,
     ChainDecision,
@@ -25,7 +26,9 @@ from corral.api import (
     StepOutcome,
     next_steps,
     parse_duration,
+    phase_of,
     resolve_arguments,
+    time_text,
 )
 from corral.catalogue import Catalogue
 from corral.client.secrets import SecretMissingError, SecretSource
@@ -44,9 +47,6 @@ from corral.sandbox.port import Owner, Sandbox, SandboxBackend
 OnFrame = Callable[[str, Frame], None]
 #: Called with the execution's name, the path and the content of each file that came back.
 OnFile = Callable[[str, str, bytes], None]
-
-#: A task of one tool has one execution, called so.
-MAIN = "main"
 
 
 @dataclass
@@ -273,23 +273,20 @@ class Executor:
 
     def _finished(self, run: _Run, reason: Reason | None, message: str | None) -> AgentTask:
         reason = reason or Reason.SANDBOX_FAILED
-        now = _text(datetime.now(UTC))
+        now = time_text(datetime.now(UTC))
         refused = run.began is None and reason is not Reason.CANCELLED
-        phase = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}.get(
-            reason, Phase.FAILED
-        )
         conditions = [
             _condition(
                 "Accepted", not refused, reason if refused else "Accepted", message if refused else "", now
             )
         ]
         if run.began is not None:
-            conditions.append(_condition("Started", True, "Started", "", _text(run.began)))
+            conditions.append(_condition("Started", True, "Started", "", time_text(run.began)))
         conditions.append(_condition("Finished", True, reason, message, now))
         status = AgentTaskStatus.model_construct(
             observed_generation=run.task.metadata.generation,
             conditions=tuple(conditions),
-            phase=phase,
+            phase=phase_of(reason),
             reason=reason,
             message=message or None,
             attempt=run.attempt,
@@ -303,7 +300,7 @@ class Executor:
                 weakened=run.weakened,
             ),
             executions=tuple(run.executions),
-            start_time=None if run.began is None else _text(run.began),
+            start_time=None if run.began is None else time_text(run.began),
             completion_time=now,
         )
         return run.task.model_copy(update={"status": status})
@@ -324,7 +321,3 @@ def _condition(kind: str, is_true: bool, reason: str, message: str | None, now: 
         last_transition_time=now,
         observed_generation=None,
     )
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -19,11 +19,12 @@ from corral.api import (
     LimitBreach,
     Output,
     OutputFile,
-    Phase,
     Ready,
     Reason,
     Result,
     Timings,
+    phase_of,
+    time_text,
 )
 from corral.sandbox.errors import RequestRefusedError, SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Sandbox
@@ -92,17 +93,11 @@ class Record:
 
     def status(self, result: ExecutionResult) -> ExecutionStatus:
         """Say how it ended."""
-        if result.reason is Reason.COMPLETED:
-            phase = Phase.SUCCEEDED
-        elif result.reason is Reason.CANCELLED:
-            phase = Phase.CANCELLED
-        else:
-            phase = Phase.FAILED
         return ExecutionStatus.model_construct(
             name=self.name,
             tool=self.tool,
             attempt=self.attempt,
-            phase=phase,
+            phase=phase_of(result.reason),
             reason=result.reason,
             message=result.message or None,
             exit_code=result.exit_code,
@@ -244,4 +239,4 @@ def _now() -> datetime:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return None if moment is None else time_text(moment)
