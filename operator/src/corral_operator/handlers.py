@@ -41,7 +41,6 @@ def watch_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # kopf would post an Event per log line
     settings.scanning.disabled = True  # the resources are there when the operator starts, or it starts again
-    settings.persistence.finalizer = "corral.dev/unused"
     # A watch that stands still without closing is found out by these; what it missed, by the sweep.
     settings.watching.server_timeout = 60
     settings.watching.inactivity_timeout = 90

@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from corral.api import DEFAULT_LIMITS
-
 _Seconds = Annotated[float, Field(gt=0, le=604800)]
 
 
@@ -87,9 +85,3 @@ class Settings(BaseSettings):
         if "*" in self.namespaces and len(self.namespaces) > 1:
             raise ValueError('namespaces: "*" stands for all; name no other beside it')
         return self
-
-    @property
-    def default_disk(self) -> str:
-        """The disk of a sandbox that nobody gave another."""
-        assert DEFAULT_LIMITS.disk is not None
-        return DEFAULT_LIMITS.disk

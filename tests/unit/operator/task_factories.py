@@ -16,13 +16,13 @@ from corral.api import (
     Tool,
     WhenEmpty,
     WhenLarger,
+    time_text,
 )
 from corral.catalogue import Catalogue
 from corral.policy import Policy
 from corral_operator.decisions.actions import Action, Plan
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.decisions.observed import Observed, Rules
-from corral_operator.decisions.status import time_text
 from corral_operator.decisions.task_view import TaskView, task_view
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey, PodView

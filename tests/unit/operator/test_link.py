@@ -43,7 +43,7 @@ def _run(
     owner: Owner = OWNER,
     files: tuple[InputFile, ...] = (),
 ) -> Run:
-    return Run(link, owner, request, Record("main", "once", owner.attempt, NOW), files)
+    return Run(link, owner, request, Record("main", "once", owner.attempt, NOW), files, start_seconds=300)
 
 
 @asynccontextmanager
@@ -275,7 +275,7 @@ async def test_M2_a_flood_of_output_is_kept_up_to_a_bound_and_the_result_still_c
         runner.brings = [{"type": "started", "pid": 1, "attempt": 1}, *flood, RESULT]
         async with _linked(runner.port) as (link, _):
             record = Record("main", "once", 1, NOW, keep=1000)
-            view = await Run(link, OWNER, _request(), record, ()).follow()
+            view = await Run(link, OWNER, _request(), record, (), start_seconds=300).follow()
             assert view.ended is not None
             assert view.ended.output is not None
             assert (len(view.ended.output.stdout), view.ended.output.truncated) == (1000, True)

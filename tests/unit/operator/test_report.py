@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from corral.api import AgentTaskStatus, Condition, Phase, Reason, WhenEmpty
+from corral.api import AgentTaskStatus, Condition, Phase, Reason, WhenEmpty, phase_of, time_text
 from corral_operator.decisions.actions import Plan, Tell
 from corral_operator.decisions.observed import RunView
-from corral_operator.decisions.status import phase_of, time_text
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.views import ObjectKey

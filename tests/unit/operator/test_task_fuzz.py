@@ -7,10 +7,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 
-from corral.api import AgentTaskStatus, ExecutionStatus, Phase, Reason, SandboxStatus, Timings, WhenEmpty
+from corral.api import (
+    AgentTaskStatus,
+    ExecutionStatus,
+    Phase,
+    Reason,
+    SandboxStatus,
+    Timings,
+    WhenEmpty,
+    time_text,
+)
 from corral_operator.decisions.actions import CreatePod, DeletePod, Start
 from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
-from corral_operator.decisions.status import time_text
 from corral_operator.decisions.task import decide
 from corral_operator.names import cold_pod_name
 from corral_operator.views import ContainerView, ObjectKey, PodView

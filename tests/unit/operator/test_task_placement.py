@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from corral.api import AgentTaskStatus, Phase, Reason, SandboxStatus, WhenEmpty, WhenLarger
+from corral.api import AgentTaskStatus, Phase, Reason, SandboxStatus, WhenEmpty, WhenLarger, time_text
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import CreatePod, DeletePod, Program, Resize, Start, Waiting
 from corral_operator.decisions.observed import Observed, Refusal
 from corral_operator.decisions.sizes import SandboxSize
-from corral_operator.decisions.status import time_text
 from corral_operator.decisions.task import decide
 from corral_operator.names import cold_pod_name
 from unit.operator.factories import MIB, NOW, POOL, RUNNING, SIZE, pod, terminated, waiting

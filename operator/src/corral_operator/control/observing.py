@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 
-from corral.api import AgentTaskSpec
+from corral.api import MAIN, AgentTaskSpec
 from corral_operator.control.memory import Attempt, TaskMemory
 from corral_operator.control.pools import Pools
 from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
-from corral_operator.decisions.draft import MAIN
 from corral_operator.decisions.observed import Observed
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name

@@ -74,7 +74,7 @@ class Operator:
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
         self._links = Links(maker, self._runner_changed)
-        self._runs = Runs(self._links, self._clock, self._kick_task)
+        self._runs = Runs(self._links, self._clock, settings, self._kick_task)
         self.pools = Pools(
             store=self.store,
             cluster=cluster,
@@ -228,11 +228,6 @@ class Operator:
         """Let go of everything. What runs in the sandboxes goes on, and another operator finds it."""
         await self._stop_acting()
         await self._background.close()
-
-    @property
-    def active(self) -> bool:
-        """Whether this operator acts."""
-        return self._acting
 
     @property
     def ready(self) -> bool:

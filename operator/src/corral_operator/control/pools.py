@@ -280,7 +280,6 @@ class Pools:
             if (
                 link is not None
                 and link.unused
-                and pod.owner_uid == state.key.uid
                 and self.claims.is_free(pod.key.uid)
                 and is_usable(replace(pod, ready=True), state.template)
             ):

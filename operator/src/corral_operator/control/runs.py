@@ -13,6 +13,7 @@ from corral_operator.control.links import Links
 from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.sandboxes.run import Run
+from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,10 @@ class _Followed:
 class Runs:
     """Attempts by task and execution. The latest attempt of an execution is the one that is known."""
 
-    def __init__(self, links: Links, clock: Clock, on_change: Callable[[str], None]) -> None:
+    def __init__(
+        self, links: Links, clock: Clock, settings: Settings, on_change: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
         self._links = links
         self._clock = clock
         self._on_change = on_change
@@ -71,7 +75,14 @@ class Runs:
                 outputs_limit_bytes=_INLINE_BYTES,
             )
         record = self._record(execution, queued)
-        run = Run(self._links.get(action.pod), action.owner, request, record, files)
+        run = Run(
+            self._links.get(action.pod),
+            action.owner,
+            request,
+            record,
+            files,
+            start_seconds=self._settings.pod_start_seconds,
+        )
         followed = _Followed(execution.attempt, action.pod.uid, record, run)
         self._followed[uid, action.execution] = followed
         followed.task = asyncio.get_running_loop().create_task(

@@ -3,14 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason, SandboxStatus
+from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason
 from corral.sandbox.plan import Planned
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Ask, Cancel
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.placement import start
-from corral_operator.decisions.pod_failure import PodFailure, pod_failure, pod_gone
+from corral_operator.decisions.pod_failure import PodFailure, pod_failure
 from corral_operator.decisions.programs import RUNNER, look_at_program
 from corral_operator.views import PodView
 
@@ -32,22 +32,19 @@ def look_at_attempt(
     pod = draft.observed.pods.get(sandbox.pod_name) if sandbox.pod_name else None
     if pod is not None and sandbox.pod_uid is not None and pod.key.uid != sandbox.pod_uid:
         pod = None
-    call = draft.call(spec, execution.name)
-    planned = None if call is None else draft.planned(call, execution.attempt)
     if RUNNER in sandbox.weakened:
+        program = _planned(draft, spec, execution)
         # Its tool may be another by now.
-        program = planned if isinstance(planned, Planned) and planned.needs.plain else None
-        look_at_program(draft, execution, program, pod, stopped)
+        look_at_program(draft, execution, program if program and program.needs.plain else None, pod, stopped)
         return
     run = draft.observed.runs.get(execution.name)
     if run is None:
         if pod is None:
             if draft.is_gone(sandbox.pod_name or ""):
-                _end_or_fail(draft, execution, gone(draft, sandbox), stopped)
+                _end_or_fail(draft, execution, draft.gone(sandbox), stopped)
         else:
             # Once it is stopped, what was started before is followed, and nothing is started.
-            asked = planned if isinstance(planned, Planned) and stopped is None else None
-            start(draft, execution, pod, asked)
+            start(draft, execution, pod, _planned(draft, spec, execution) if stopped is None else None)
     elif run.never_started is not None:
         _take_back(draft, execution, run, stopped)
     elif run.ended is not None:
@@ -60,10 +57,11 @@ def look_at_attempt(
         _look_after(draft, execution, run, pod)
 
 
-def gone(draft: Draft, sandbox: SandboxStatus) -> PodFailure:
-    """Say why a pod does not exist any more."""
-    name = sandbox.pod_name or ""
-    return pod_gone(name, sandbox.node, draft.observed.last_seen.get(name))
+def _planned(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus) -> Planned | None:
+    """Return what runs, from the task as it stands; None where that no longer says it."""
+    call = draft.call(spec, execution.name)
+    planned = None if call is None else draft.planned(call, execution.attempt)
+    return planned if isinstance(planned, Planned) else None
 
 
 def _end_or_fail(
@@ -140,7 +138,7 @@ def _look_for_who_ended_it(
     assert execution.sandbox is not None
     failure = None if pod is None else pod_failure(pod, draft.now, timedelta(0))
     if failure is None and pod is None and draft.is_gone(execution.sandbox.pod_name or ""):
-        failure = gone(draft, execution.sandbox)
+        failure = draft.gone(execution.sandbox)
     patience_ends = (run.over_at or draft.now) + _LOST_PATIENCE
     if failure is not None:
         draft.fail(result, replace(failure, ran=True))
@@ -161,7 +159,7 @@ def _look_for_cause(
         return
     if pod is None:
         if draft.is_gone(execution.sandbox.pod_name or ""):
-            draft.fail(execution, gone(draft, execution.sandbox))
+            draft.fail(execution, draft.gone(execution.sandbox))
         return
     failure = pod_failure(pod, draft.now, _LOST_PATIENCE)
     since = run.over_at or draft.now

@@ -4,15 +4,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from corral.api import (
+    MAIN,
     AgentTaskSpec,
     ExecutionStatus,
     Phase,
     Reason,
     ReferenceProblem,
+    SandboxStatus,
     StepOutcome,
     Timings,
     parse_duration,
     resolve_arguments,
+    time_text,
 )
 from corral.catalogue import ToolNotFoundError
 from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
@@ -21,13 +24,11 @@ from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Tell, Waiting
 from corral_operator.decisions.bounds import fit
 from corral_operator.decisions.observed import Observed, Rules
-from corral_operator.decisions.pod_failure import PodFailure
+from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
 from corral_operator.views import ObjectKey, PodView
 
-#: A task of one tool has one execution, called so.
-MAIN = "main"
 #: A task that waits this long is told so in its status; before, the write would cost more than it says.
 _SAY_AFTER = timedelta(seconds=3)
 _ABILITIES = Abilities(images=True, runtime_classes=True)
@@ -105,13 +106,16 @@ class Draft:
         """Whether it is known that a pod that is not seen does not exist any more."""
         return pod in self.observed.absent or pod in self.observed.last_seen
 
+    def gone(self, sandbox: SandboxStatus) -> PodFailure:
+        """Say why a sandbox's pod does not exist any more."""
+        name = sandbox.pod_name or ""
+        return pod_gone(name, sandbox.node, self.observed.last_seen.get(name))
+
     # --- executions ---
 
     def begin(self, name: str, tool: str, attempt: int, queued: datetime) -> ExecutionStatus:
         """Add an attempt that has no sandbox yet."""
-        timings = Timings.model_construct(
-            queued=statuses.time_text(queued), claimed=None, started=None, finished=None
-        )
+        timings = Timings.model_construct(queued=time_text(queued), claimed=None, started=None, finished=None)
         execution = ExecutionStatus(
             name=name, tool=tool, attempt=attempt, phase=Phase.PENDING, timings=timings
         )

@@ -4,10 +4,18 @@ from dataclasses import replace
 from datetime import timedelta
 from math import ceil
 
-from corral.api import AgentTaskSpec, ExecutionStatus, NetworkMode, Phase, Reason, SandboxStatus, Timings
+from corral.api import (
+    AgentTaskSpec,
+    ExecutionStatus,
+    NetworkMode,
+    Phase,
+    Reason,
+    SandboxStatus,
+    Timings,
+    time_text,
+)
 from corral.sandbox.plan import Call, Planned, Refusal
 from corral_operator.builders.resources import sandbox_size
-from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import CreatePod, Resize, Start, Waiting
 from corral_operator.decisions.draft import Draft
 from corral_operator.decisions.match import Ask, ChoiceKind, choose
@@ -178,7 +186,7 @@ def _assign(
     draft: Draft, execution: ExecutionStatus, pod: PodView, *, warm: bool, resized: bool = False
 ) -> None:
     """Put the sandbox into the status. Nothing is told to start before that is written."""
-    timings = (execution.timings or Timings()).model_copy(update={"claimed": statuses.time_text(draft.now)})
+    timings = (execution.timings or Timings()).model_copy(update={"claimed": time_text(draft.now)})
     draft.executions[execution.name] = execution.model_copy(
         update={
             "phase": Phase.RUNNING,

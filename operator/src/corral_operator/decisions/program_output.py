@@ -3,9 +3,9 @@
 import json
 from datetime import datetime
 
-from corral.api import ExecutionStatus, Phase, Reason, Timings
+from corral.api import ExecutionStatus, Phase, Reason, Timings, time_text
 from corral.api.json_values import json_problem
-from corral_operator.decisions.status import ended, time_text
+from corral_operator.decisions.status import ended
 
 
 def with_program_result(execution: ExecutionStatus, json_result: bool, now: datetime) -> ExecutionStatus:  # noqa: FBT001

@@ -15,9 +15,9 @@ from corral.api import (
     Reason,
     SandboxStatus,
     Timings,
+    time_text,
 )
 from corral.sandbox.plan import Planned
-from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import CreatePod, Program
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.plain_result import plain_result
@@ -39,7 +39,7 @@ def run_program(draft: Draft, spec: AgentTaskSpec, execution: ExecutionStatus, p
         field, message = problem
         draft.refuse(execution, Reason.UNSUPPORTED, message, field=field)
         return
-    timings = (execution.timings or Timings()).model_copy(update={"claimed": statuses.time_text(draft.now)})
+    timings = (execution.timings or Timings()).model_copy(update={"claimed": time_text(draft.now)})
     sandbox = SandboxStatus.model_construct(
         backend="kubernetes",
         pod_name=draft.cold_pod(execution),
@@ -102,7 +102,7 @@ def _look_for_pod(
         )
         draft.end(execution, Reason.SANDBOX_FAILED, message, ran=None)
     elif draft.is_gone(name):
-        draft.fail(execution, pod_gone(name, sandbox.node, draft.observed.last_seen.get(name)))
+        draft.fail(execution, draft.gone(sandbox))
 
 
 def _look_at_pod(
@@ -143,11 +143,7 @@ def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | No
         return  # the log is read before the next look
     result = plain_result(pod)
     timings = (execution.timings or Timings()).model_copy(
-        update={
-            "started": None
-            if pod.container.started_at is None
-            else statuses.time_text(pod.container.started_at)
-        }
+        update={"started": None if pod.container.started_at is None else time_text(pod.container.started_at)}
     )
     output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=printed.stderr, truncated=False)
     execution = execution.model_copy(update={"output": output, "timings": timings})

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from corral.api import AgentTaskStatus, Condition, ExecutionStatus, Phase, Reason
+from corral.api import AgentTaskStatus, Condition, ExecutionStatus, Phase, Reason, phase_of, time_text
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Plan, Tell
 from corral_operator.decisions.draft import Draft
@@ -25,7 +25,7 @@ _NOT_ACCEPTED = frozenset(
 
 def unfinished(draft: Draft) -> Plan:
     """Return the plan of a task that goes on."""
-    _drop_earlier_attempts(draft)
+    _drop_pods_of_ended_attempts(draft)
     before, executions = draft.task.status, _ordered(draft)
     running = any(execution.sandbox is not None for execution in executions)
     waits = statuses.waiting_message(executions)
@@ -37,7 +37,7 @@ def unfinished(draft: Draft) -> Plan:
     elif waits and not statuses.was_started(before):
         why = statuses.WAITING_FOR_SANDBOX if draft.waiting else statuses.STARTING_SANDBOX
         conditions = _condition(draft, conditions, statuses.STARTED, why, waits, holds=False)
-    start = before.start_time or (statuses.time_text(draft.now) if running else None)
+    start = before.start_time or (time_text(draft.now) if running else None)
     status = _status(
         draft,
         conditions=conditions,
@@ -73,22 +73,20 @@ def ended(draft: Draft, reason: Reason, message: str) -> Plan:
     status = _status(
         draft,
         conditions=conditions,
-        phase=statuses.phase_of(reason),
+        phase=phase_of(reason),
         reason=reason,
         message=message or None,
         start_time=before.start_time or min(started, default=None),
         queue_position=None,
-        completion_time=statuses.time_text(draft.now),
+        completion_time=time_text(draft.now),
     )
-    for pod in draft.observed.pods.values():
-        if pod.owner_uid == draft.task.key.uid:
-            draft.delete_pod(pod)
+    _drop_pods_of_ended_attempts(draft)
     if reason is not Reason.COMPLETED:
         draft.actions.append(Tell("Warning", reason.value, message or reason.value))
     return _plan(draft, status)
 
 
-def _drop_earlier_attempts(draft: Draft) -> None:
+def _drop_pods_of_ended_attempts(draft: Draft) -> None:
     """Take away pods that were made for attempts that are over: whoever ended one may have died before."""
     wanted = {
         draft.cold_pod(execution) for execution in draft.executions.values() if execution.reason is None

@@ -1,7 +1,7 @@
 """The status of a task, made from the statuses of its executions. Pure."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from corral.api import (
     AgentTaskStatus,
@@ -9,32 +9,20 @@ from corral.api import (
     ConditionStatus,
     ExecutionError,
     ExecutionStatus,
-    Phase,
     Reason,
     Timings,
+    phase_of,
+    time_text,
 )
 
 ACCEPTED, STARTED, FINISHED = "Accepted", "Started", "Finished"
 #: Reasons of conditions that are no reasons of an end; those are in ``corral.api.Reason``.
 WAITING_FOR_SANDBOX = "WaitingForSandbox"
 STARTING_SANDBOX = "StartingSandbox"
-WAITING_TO_RETRY = "WaitingToRetry"
 SANDBOX_ASSIGNED = "SandboxAssigned"
 
 #: metav1.Condition takes 32,768 characters; nobody reads as many, and the execution has the whole.
 _MOST_MESSAGE = 4096
-
-_PHASES = {Reason.COMPLETED: Phase.SUCCEEDED, Reason.CANCELLED: Phase.CANCELLED}
-
-
-def phase_of(reason: Reason) -> Phase:
-    """Return the phase of something that ended so."""
-    return _PHASES.get(reason, Phase.FAILED)
-
-
-def time_text(moment: datetime) -> str:
-    """Return a time as it stands in a status: microseconds, UTC."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def ended(

@@ -8,6 +8,7 @@ sandbox's runner told to start, and it takes one owner in its life.
 from datetime import datetime
 
 from corral.api import (
+    MAIN,
     AgentTaskSpec,
     Reason,
     ReferenceProblem,
@@ -21,7 +22,7 @@ from corral.sandbox.plan import Call
 from corral_operator.decisions import report
 from corral_operator.decisions.actions import Plan, Tell
 from corral_operator.decisions.attempts import look_at_attempt
-from corral_operator.decisions.draft import MAIN, Draft, Stopped
+from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import Observed, Rules
 from corral_operator.decisions.placement import place
 from corral_operator.decisions.task_view import TaskView

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import datetime
 
 from corral.api import ExecutionError, ExecutionStatus, FrameError, InputFile, Reason
 from corral.sandbox.errors import RequestRefusedError, SandboxLostError
@@ -28,7 +26,7 @@ class Run:
         record: Record,
         files: Sequence[InputFile],
         *,
-        start_seconds: float = 300,
+        start_seconds: float,
     ) -> None:
         """Prepare.
 
@@ -46,13 +44,7 @@ class Run:
         self._request = request
         self.record = record
         self._files = files
-        self.view = RunView()
         self._cancelled = False
-
-    async def follow(self) -> RunView:
-        """Follow it to its end, and return what is then known."""
-        self.view = await self._follow()
-        return self.view
 
     async def cancel(self) -> None:
         """Ask the runner to end it. A runner that cannot be reached is asked again when it can."""
@@ -66,7 +58,8 @@ class Run:
         """Whether the runner still answers."""
         return await self._link.answers(_ANSWER_SECONDS)
 
-    async def _follow(self) -> RunView:  # noqa: PLR0911 - one for each way in which it can end
+    async def follow(self) -> RunView:  # noqa: PLR0911 - one for each way in which it can end
+        """Follow it to its end, and return what is then known."""
         sent = False
         try:
             async with asyncio.timeout(None if self._request is None else self._start_seconds) as clock:
@@ -117,11 +110,3 @@ class Run:
 
     def _ended(self, reason: Reason, message: str, kind: str) -> ExecutionStatus:
         return self.record.refused(reason, message, ExecutionError(type=kind, message=message))
-
-
-def record_of(execution: ExecutionStatus, queued: datetime, claimed: datetime) -> Record:
-    """Begin the record of an attempt whose status says where it runs."""
-    return replace(
-        Record(execution.name, execution.tool, execution.attempt, queued),
-        claimed=claimed,
-    )
