@@ -4,6 +4,7 @@ Gives the loopback interface of this network namespace addresses as a pod and it
 that are the neighbour's through the Unix socket CONTROL, and becomes the command.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -17,6 +18,7 @@ POD6, NEIGHBOUR6 = "fd07::1", "fd07::2"
 FORBIDDEN_PORT = 9443
 PEERS, PEERS6 = 24, 4
 _SIOCSIFADDR = 0x8916
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 
 def add_addresses() -> None:
@@ -56,6 +58,9 @@ def main() -> None:
     socket.send_fds(control, [b"."], [each.fileno() for each in sockets])
     for place in ("workspace", "tmp", "shm"):
         os.mkdir(f"/mnt/{place}")
+    # Who is not root keeps capabilities over an exec, and bubblewrap refuses to start with them.
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "cannot give up the capabilities")
     os.execv(sys.argv[2], sys.argv[2:])
 
 
