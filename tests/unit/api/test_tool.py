@@ -13,6 +13,15 @@ from corral.api import (
     parse_resource,
 )
 
+SCHEMA_2020 = "https://json-schema.org/draft/2020-12/schema"
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
 
 def resource(**spec: Any) -> dict[str, Any]:
     return {
@@ -87,6 +96,37 @@ def test_a_tool_comes_back_from_the_wire_as_it_went() -> None:
             "it has no such part",
         ),
         (
+            {"inputSchema": {"type": "object", "properties": {"a": {"pattern": "a" * 1001}}}},
+            "spec.inputSchema.properties.a.pattern",
+            "more than 1000 characters",
+        ),
+        (
+            {"inputSchema": {"type": "object", "properties": {"a": {"pattern": "(" * 400 + ")" * 400}}}},
+            "spec.inputSchema.properties.a.pattern",
+            "too many groups inside each other",
+        ),
+        (
+            {"inputSchema": {"type": "object", "description": "x" * (97 << 10)}},
+            "spec.inputSchema",
+            "the schema is larger than 96 KiB",
+        ),
+        (
+            {"inputSchema": {"type": "object", "properties": {"a": {"$schema": SCHEMA_2020}}}},
+            'spec.inputSchema.properties.a["$schema"]',
+            "only the top of a schema says which dialect it is in",
+        ),
+        (
+            {
+                "inputSchema": {
+                    "type": "object",
+                    "unevaluatedProperties": False,
+                    "allOf": [{"patternProperties": {"x": {}}}],
+                }
+            },
+            "spec.inputSchema.unevaluatedProperties",
+            "does not go with patternProperties in one schema",
+        ),
+        (
             {"inputSchema": {"type": "object", "properties": {"a": {"pattern": "("}}}},
             "spec.inputSchema.properties.a.pattern",
             "no regular expression",
@@ -151,3 +191,9 @@ def test_C4_admin_includes_all_other_permissions() -> None:
         "system",
         "admin",
     ]
+
+
+def test_a_schema_of_the_greatest_depth_is_checked_to_the_end() -> None:
+    parse_resource(resource(inputSchema={"type": "object", "properties": {"a": nested(61)}}))
+    (path,) = problems(inputSchema={"type": "object", "properties": {"a": {"not": nested(60) | {"type": 7}}}})
+    assert path == "spec.inputSchema.properties.a.not.type"
