@@ -2,7 +2,8 @@
 
 Every cluster takes a NetworkPolicy; only some do anything about it, and none says which. So a pod that looks to
 the network exactly as a tenant's sandbox tries to reach the API server, which answers everybody in every cluster:
-if it is refused or gets no answer, while this operator reaches the pod itself, the policy is in force.
+if it is refused or gets no answer, again and again, while this operator reaches both the pod and the API server at
+the same address, before and after, the policy is in force.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import secrets
 from collections.abc import Callable
 
 from corral.api import DEFAULT_LIMITS, ResolvedLimits, Result
-from corral.sandbox.errors import RequestRefusedError, SandboxLostError
+from corral.sandbox.errors import SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.builders.runner import runner_settings
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, RunnerProcess, sandbox_pod
@@ -36,18 +37,24 @@ _AGAIN_SECONDS = 60.0
 _CHECK_AGAIN_SECONDS = 3600.0
 _SIZE = SandboxSize(0.1, 64 << 20, 8 << 20)
 
+#: One attempt may fail by chance.
+_REFUSALS = 3
 _CODE = """
 import socket, time
-def main(host, port, seconds):
+def main(host, port, seconds, refusals):
     end = time.monotonic() + seconds
-    while True:
+    refused = 0
+    while refused < refusals:
         try:
             socket.create_connection((host, port), timeout=1).close()
         except OSError:
-            return False
-        if time.monotonic() > end:
-            return True
-        time.sleep(0.2)
+            refused += 1
+        else:
+            refused = 0
+            if time.monotonic() > end:
+                return True
+        time.sleep(0.3)
+    return False
 """
 
 
@@ -70,11 +77,15 @@ class PolicyProbe:
 
     async def run(self) -> None:
         """Ask now, and again now and then."""
+        target = _api_server()
+        if target is None:
+            log.warning("not in a cluster: whether NetworkPolicies are enforced is not found out")
+            return
         while True:
             try:
                 async with asyncio.timeout(self._settings.pod_start_seconds):
-                    enforced = await self._ask()
-            except (ClusterError, TimeoutError, SandboxLostError, RequestRefusedError) as error:
+                    enforced = await self._ask(target)
+            except (ClusterError, OSError, TimeoutError, SandboxError) as error:
                 log.warning("whether NetworkPolicies are enforced could not be found out: %r", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
@@ -87,14 +98,18 @@ class PolicyProbe:
             self._on_result(enforced)
             await asyncio.sleep(_CHECK_AGAIN_SECONDS if enforced else _AGAIN_SECONDS)
 
-    async def _ask(self) -> bool:
+    async def _ask(self, target: tuple[str, int]) -> bool:
         namespace = self._settings.operator_namespace
         await self._namespaces.close_off(namespace)
         name = f"corral-probe-{secrets.token_hex(4)}"
         made = await self._cluster.create(PODS, namespace, self._pod(namespace, name))
         key = ObjectKey(namespace, name, made["metadata"]["uid"])
         try:
-            return await self._try_to_reach(key, await self._running(key))
+            address = await self._running(key)
+            await _connect(target)
+            reached = await self._reaches(key, address, target)
+            await _connect(target)
+            return not reached
         finally:
             await self._cluster.delete(PODS, key)
 
@@ -134,29 +149,44 @@ class PolicyProbe:
                 return pod.ip
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _try_to_reach(self, key: ObjectKey, address: str) -> bool:
+    async def _reaches(self, key: ObjectKey, address: str, target: tuple[str, int]) -> bool:
         tokens = self._maker.tokens(key.namespace, key.name)
         link = Link(key, address, RUNNER_PORT, tokens.start, lambda _pod: None)
         try:
             owner = Owner(key.uid)
-            async for frame in link.follow(owner, _request(owner), "probe", ()):
+            async for frame in link.follow(owner, _request(owner, target), "probe", ()):
                 if isinstance(frame, Result):
                     if not frame.result.succeeded:
                         raise SandboxLostError(f"the probe itself failed: {frame.result.message}")
-                    return frame.result.result is False
+                    return frame.result.result is not False
         finally:
             await link.close()
         raise SandboxLostError("the probe ended without a result")
 
 
-def _request(owner: Owner) -> ExecutionRequest:
-    host = os.environ.get("KUBERNETES_SERVICE_HOST", "10.96.0.1")
-    port = int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
+def _api_server() -> tuple[str, int] | None:
+    """Return where every pod of a cluster is told that its API server is."""
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    return (host, int(port)) if host and port else None
+
+
+async def _connect(target: tuple[str, int]) -> None:
+    """Show that whoever is let through gets an answer.
+
+    Raises:
+        OSError: nobody does.
+    """
+    _reader, writer = await asyncio.open_connection(*target)
+    writer.close()
+
+
+def _request(owner: Owner, target: tuple[str, int]) -> ExecutionRequest:
+    host, port = target
     return ExecutionRequest(
         id="probe",
         owner=owner,
         run={"function": {"code": _CODE, "entrypoint": "main"}},
-        arguments={"host": host, "port": port, "seconds": _SETTLE_SECONDS},
+        arguments={"host": host, "port": port, "seconds": _SETTLE_SECONDS, "refusals": _REFUSALS},
         limits=ResolvedLimits.of(DEFAULT_LIMITS),
         # The runner's own filter off: what is asked is whether the policy alone holds.
         network="open",
