@@ -74,6 +74,24 @@ def _program(tenant: Tenant, operator: Installation, name: str, code: str) -> No
     tenant.tool(name, permissions=["read", "execute"], run={"command": command})
 
 
+@contextmanager
+def _policies_off() -> Iterator[None]:
+    """Let the cluster enforce no policy for a moment."""
+
+    def turn(state: str) -> None:
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}
+        kubeconfig = os.environ["KUBECONFIG"]
+        command = [sys.executable, "-m", "rig", "policies", state, "--kubeconfig", kubeconfig]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+    try:
+        turn("off")
+        yield
+    finally:
+        turn("on")
+
+
 def test_M3_a_tool_can_make_no_socket_whatever_the_address(
     warm: Tenant, targets: dict[str, tuple[str, str, int]]
 ) -> None:
@@ -113,13 +131,12 @@ def test_M3_the_policy_alone_keeps_a_program_without_a_runner_from_everything(
     assert json.loads(main["result"]) == dict.fromkeys(targets, False)
 
 
-def test_M3_nobody_but_its_owner_reaches_a_waiting_sandbox(
+def _passer_by(
     tenant: Tenant, operator: Installation, targets: dict[str, tuple[str, str, int]]
-) -> None:
-    """An ordinary pod of the cluster, which no policy closes, finds the node but not the sandbox."""
-    mine = {name: targets[name] for name in ("api server", "pod")}
+) -> dict[str, bool]:
+    """Return what an ordinary pod of the cluster, which no policy closes, reaches."""
     image = operator.settings["CORRAL_SANDBOX_IMAGE"]
-    code = f"TARGETS, SECONDS, WANTED = {mine}, 0, True\n{PROBE}{UNTIL}"
+    code = f"TARGETS, SECONDS, WANTED = {targets}, 0, True\n{PROBE}{UNTIL}"
     pod: Object = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -141,8 +158,24 @@ def test_M3_nobody_but_its_owner_reaches_a_waiting_sandbox(
     tenant.pods.until(
         lambda seen: seen.now.get("passer-by", {}).get("status", {}).get("phase") == "Succeeded", seconds=60
     )
-    log = tenant.api.text(f"/api/v1/namespaces/{tenant.name}/pods/passer-by/log")
-    assert json.loads(log) == {"api server": True, "pod": False}
+    found: dict[str, bool] = json.loads(
+        tenant.api.text(f"/api/v1/namespaces/{tenant.name}/pods/passer-by/log")
+    )
+    return found
+
+
+def test_M3_nobody_but_its_owner_reaches_a_waiting_sandbox(
+    tenant: Tenant, operator: Installation, targets: dict[str, tuple[str, str, int]]
+) -> None:
+    mine = {name: targets[name] for name in ("api server", "pod")}
+    assert _passer_by(tenant, operator, mine) == {"api server": True, "pod": False}
+
+
+def test_M3_counterproof_without_enforcement_anybody_reaches_a_waiting_sandbox(
+    tenant: Tenant, operator: Installation, targets: dict[str, tuple[str, str, int]]
+) -> None:
+    with _policies_off():
+        assert _passer_by(tenant, operator, {"pod": targets["pod"]}) == {"pod": True}
 
 
 def test_M3_the_namespace_is_closed_before_its_first_pod(tenant: Tenant) -> None:
@@ -155,24 +188,6 @@ def test_M3_the_namespace_is_closed_before_its_first_pod(tenant: Tenant) -> None
     assert policy["spec"]["podSelector"] == {"matchLabels": {"corral.dev/sandbox": "true"}}
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert "egress" not in policy["spec"]
-
-
-@contextmanager
-def _policies_off() -> Iterator[None]:
-    """Let the cluster enforce no policy for a moment."""
-
-    def turn(state: str) -> None:
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "scripts")}
-        kubeconfig = os.environ["KUBECONFIG"]
-        command = [sys.executable, "-m", "rig", "policies", state, "--kubeconfig", kubeconfig]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-
-    try:
-        turn("off")
-        yield
-    finally:
-        turn("on")
 
 
 def test_M3_counterproof_without_enforcement_the_same_program_reaches_all(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.tenant import Tenant, condition_of, reason_of
+from eventually import eventually
 
 CALCULATE: dict[str, Any] = {"tool": "calculator", "arguments": {"expression": "1"}}
 
@@ -32,6 +33,26 @@ def test_M1_what_cannot_run_starts_no_pod_and_says_why(warm: Tenant) -> None:
     assert "no_such_tool" in warm.ended(wrong["ToolNotFound"])["status"]["message"]
     assert "gateway" in warm.ended(wrong["Unsupported"])["status"]["message"]
     assert warm.pods.names() == claimed
+
+
+@pytest.mark.parametrize("levels", [100, 5000])
+def test_A7_values_deeper_than_anybody_reads_are_refused_and_harm_nobody(
+    tenant: Tenant, warm: Tenant, levels: int
+) -> None:
+    deep = "[" * levels + "]" * levels
+    spec = f'{{"tool": "calculator", "arguments": {{"expression": {deep}}}}}'
+    head = '"apiVersion": "corral.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "deep"}'
+    tenant.kubectl("create", "--validate=false", "-f", "-", stdin=f'{{{head}, "spec": {spec}}}')
+    # Nothing of it is parsed here: this process has no more room for it than the operator had.
+    told = eventually(
+        lambda: tenant.kubectl(
+            "get", "agenttask", "deep", "-o", "jsonpath={.status.phase} {.status.message}"
+        ),
+        lambda text: text.startswith("Failed "),
+    )
+    assert "at most 64 levels" in told, told
+    assert reason_of(warm.run("calculator", arguments={"expression": "1"})) == "Completed"
+    tenant.kubectl("delete", "agenttask", "deep", "--wait=false")
 
 
 @pytest.mark.parametrize(

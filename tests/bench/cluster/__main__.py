@@ -29,6 +29,8 @@ from corral_operator.views import ObjectKey
 _CONSOLE = Console(stderr=True)
 _POOL = "bench"
 _PATIENCE_SECONDS = 120
+#: Until the operator has done with what was submitted last.
+_SETTLE_SECONDS = 15
 _DISPATCHED = re.compile(
     r'^apiserver_flowcontrol_dispatched_requests_total\{flow_schema="(?P<schema>corral-bench-[a-z]+)".* '
     r"(?P<count>[0-9.e+]+)$",
@@ -251,23 +253,38 @@ async def operator_bytes(where: str) -> float:
 async def memory(world: World, finished: int, live: int, where: str) -> dict[str, float]:
     """Measure the operator with so many tasks ended and so many waiting."""
     found = {"start MB": await operator_bytes(where) / 1e6}
-    gate = asyncio.Semaphore(64)
-
-    async def submit(name: str, **spec: object) -> None:
-        async with gate:
-            await world.cluster.create(AGENT_TASKS, world.namespace, _task(name, **spec))
-
-    # A task that is wrong ends without a sandbox: 2,000 pods would measure the nodes.
-    wrong = [submit(f"m{n}-{secrets.token_hex(4)}", arguments={"expression": 7}) for n in range(finished)]
-    for piece in track(range(0, finished, 250), "memory", console=_CONSOLE):
-        await asyncio.gather(*wrong[piece : piece + 250])
-    # These wait for a RuntimeClass' pod that never fits.
-    await asyncio.gather(
-        *(submit(f"l{n}-{secrets.token_hex(4)}", limits={"memory": "8Gi", "cpu": "8"}) for n in range(live))
-    )
-    await asyncio.sleep(15)
+    await submit(world, finished, arguments={"expression": 7})
+    # These wait for a pod that never fits.
+    await submit(world, live, limits={"memory": "8Gi", "cpu": "8"})
+    await asyncio.sleep(_SETTLE_SECONDS)
     found[f"{finished} finished, {live} live MB"] = await operator_bytes(where) / 1e6
     return {name: round(value, 1) for name, value in found.items()}
+
+
+async def growth(world: World, tasks: int, where: str) -> list[float]:
+    """Return the operator's memory after each tenth of so many tasks that come, end and are deleted, in MB."""
+    found = []
+    for _ in range(10):
+        await submit(world, tasks // 10, arguments={"expression": 7}, ttlSecondsAfterFinished=1)
+        await asyncio.sleep(_SETTLE_SECONDS)
+        found.append(round(await operator_bytes(where) / 1e6, 1))
+    return found
+
+
+async def submit(world: World, count: int, **spec: object) -> None:
+    """Create so many tasks.
+
+    One that is wrong ends without a sandbox: two thousand pods would measure the nodes.
+    """
+    gate = asyncio.Semaphore(64)
+
+    async def create() -> None:
+        async with gate:
+            body = _task(f"m-{secrets.token_hex(6)}", **spec)
+            await world.cluster.create(AGENT_TASKS, world.namespace, body)
+
+    for piece in track(range(0, count, 100), "memory", console=_CONSOLE):
+        await asyncio.gather(*(create() for _ in range(min(100, count - piece))))
 
 
 async def main(arguments: argparse.Namespace) -> None:
@@ -298,6 +315,10 @@ async def main(arguments: argparse.Namespace) -> None:
                 "operator's memory:",
                 await memory(world, arguments.finished, arguments.live, arguments.operator),
             )
+            Console().print(
+                "and while an hour's worth comes and goes, MB:",
+                await growth(world, arguments.hour, arguments.operator),
+            )
     finally:
         await cluster.close()
 
@@ -319,5 +340,6 @@ if __name__ == "__main__":
     parser.add_argument("--operator", default="", help="NAMESPACE/POD, for its memory")
     parser.add_argument("--finished", type=int, default=2000)
     parser.add_argument("--live", type=int, default=200)
+    parser.add_argument("--hour", type=int, default=3600, help="tasks in an hour's worth")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(parser.parse_args()))
