@@ -153,12 +153,15 @@ class Harness:
         with self._lock:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            line = json.dumps({"id": next(self._numbers), "op": op, "with": arguments})
+            number = next(self._numbers)
+            line = json.dumps({"id": number, "op": op, "with": arguments})
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        assert answer, "the harness has ended"
-        reply = json.loads(answer)
+            reply: Json = {"id": 0}
+            while reply["id"] != number:  # a test that timed out left the answer to its last command
+                answer = self._process.stdout.readline()
+                assert answer, "the harness has ended"
+                reply = json.loads(answer)
         assert "error" not in reply, reply["error"]
         return reply["value"]
 

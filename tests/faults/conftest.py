@@ -33,11 +33,13 @@ def scene(harness: Harness) -> Iterator[Scene]:
 def standing(harness: Harness) -> Iterator[Scene]:
     """Return a namespace with a pool and an operator, for a whole module."""
     made = Scene(harness)
-    made.open(pool=3)
-    made.operate()
-    made.warm_up(3)
-    yield made
-    made.close()
+    try:
+        made.open(pool=3)
+        made.operate()
+        made.warm_up(3)
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ class Harness:
 
     async def do_stop(self, name: str, number: int = signal.SIGTERM) -> None:
         """End an operator for good."""
-        await self._operators.children.pop(name).stop(number)
+        await self._operators.stop(name, number)
 
     async def do_signal(self, name: str, number: int) -> None:
         """Send an operator a signal."""

@@ -79,7 +79,7 @@ class Child:
                 await asyncio.wait_for(asyncio.shield(self._watch), 10)
             self.kill()
             await self._watch
-        if self._spare is not None:
+        if self._spare is not None and self._spare.returncode is None:
             self._spare.kill()
             await self._spare.wait()
 
@@ -159,7 +159,14 @@ class Operators:
         self.children: dict[str, Child] = {}
 
     async def start(self, name: str, port: int, env: dict[str, str]) -> Child:
-        """Start one that reaches the API server through a port of the proxy."""
+        """Start one that reaches the API server through a port of the proxy.
+
+        Raises:
+            ValueError: one of this name runs. Both would hold the Lease under one identity, and the first, which
+                nobody could end any more, would renew it through every later test.
+        """
+        if name in self.children:
+            raise ValueError(f"an operator {name} runs already; two scenes cannot have one at a time")
         config: Any = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -175,10 +182,15 @@ class Operators:
         await child.start()
         return child
 
+    async def stop(self, name: str, number: int) -> None:
+        """End one for good."""
+        await self.children[name].stop(number)
+        del self.children[name]
+
     async def stop_all(self) -> None:
         """End all of them."""
-        await asyncio.gather(*(child.stop(signal.SIGKILL) for child in self.children.values()))
-        self.children.clear()
+        for name in list(self.children):
+            await self.stop(name, signal.SIGKILL)
 
     def last(self, write: Write) -> Stage | None:
         child = self.children.get(write.client)

@@ -91,6 +91,12 @@ def retried(name: str) -> Json:
     return body
 
 
+def pairs(prefix: str) -> list[Json]:
+    """Return two tasks that ask for a retry, of a tool that may run twice and of one that may not."""
+    retry = {"maxAttempts": 2, "backoff": "100ms"}
+    return [call(f"{prefix}-{name}", name, seconds="10", retry=retry) for name in ("again", "once")]
+
+
 def batch(
     prefix: str, *, warm: int = 3, own: int = 2, chains: int = 1, retries: int = 1, programs: int = 1
 ) -> list[Json]:

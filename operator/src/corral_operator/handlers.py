@@ -4,6 +4,7 @@ from typing import Any
 
 import kopf
 
+from corral_operator.cluster.kubernetes_api import TASKS_PAGE
 from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, TOOLS, Resource
 from corral_operator.control.operator import Operator
 from corral_operator.names import SANDBOX_LABEL
@@ -44,6 +45,8 @@ def watch_settings() -> kopf.OperatorSettings:
     # A watch that stands still without closing is found out by these; what it missed, by the sweep.
     settings.watching.server_timeout = 60
     settings.watching.inactivity_timeout = 90
+    # The list before a watch: as the sweep's, see ``cluster.kubernetes_api``. Without it kopf asks for all at once.
+    settings.watching.chunk_size = TASKS_PAGE
     settings.watching.label_selectors[PODS.plural] = f"{SANDBOX_LABEL}=true"
     # A worker per object ends soon after its last event: thousands of tasks come and go.
     settings.queueing.idle_timeout = 0.5

@@ -46,6 +46,8 @@ class Leadership:
         self._on_change = on_change
         self._seen = _Seen()
         self._renewed = 0.0
+        #: Version of the Lease that we wrote last; None: whether we wrote is not known.
+        self._written: str | None = None
         self.active = False
 
     async def run(self) -> None:
@@ -85,7 +87,12 @@ class Leadership:
                 if not self._may_take(lease):
                     self._set(active=False)
                     return
-                await self._cluster.replace(LEASES, self._settings.operator_namespace, self._held(lease))
+                self._look_for_a_namesake(lease)
+                self._written = None
+                lease = await self._cluster.replace(
+                    LEASES, self._settings.operator_namespace, self._held(lease)
+                )
+                self._written = lease["metadata"]["resourceVersion"]
         except Conflict:
             log.debug("another operator wrote the Lease first")
             return
@@ -94,6 +101,14 @@ class Leadership:
             return
         self._renewed = asked  # the term began, for everybody else, when they saw the write, so not before
         self._set(active=True)
+
+    def _look_for_a_namesake(self, lease: Json) -> None:
+        """Say so where another process renews the Lease under our name: both act, and no standby ever will."""
+        if self.active and self._written not in {None, lease["metadata"]["resourceVersion"]}:
+            identity = self._settings.identity
+            log.error(
+                "another operator holds the Lease as %s too; give each a CORRAL_IDENTITY of its own", identity
+            )
 
     async def _read(self) -> Json:
         namespace = self._settings.operator_namespace
@@ -110,6 +125,9 @@ class Leadership:
         version = lease["metadata"]["resourceVersion"]
         if version != self._seen.version:
             holder = (lease.get("spec") or {}).get("holderIdentity") or ""
+            if holder not in {self._seen.holder, self._settings.identity}:
+                # A standby's one line: without it, whom it waits for shows nowhere.
+                log.info("the Lease is held by %s", holder or "nobody")
             self._seen = _Seen(holder, version, time.monotonic())
         return lease
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.api import ExecutionStatus, OutputFile, Reason
+from corral.api import (
+    Denial,
+    ExecutionError,
+    ExecutionStatus,
+    LimitBreach,
+    OutputFile,
+    Reason,
+    SandboxStatus,
+    Usage,
+    json_problem,
+)
 from corral_operator.decisions.bounds import fit
 from corral_operator.settings import Settings
 from unit.operator.factories import NOW
@@ -121,3 +131,112 @@ def test_B15_whatever_steps_bring_the_whole_stays_within_the_bound(values: list[
         done.append(fit(result(name=f"s{number}", value=[value, "é" * size]), done, SMALL, LATER))
     # An execution that was refused for its size still says so in a few hundred bytes.
     assert sum(_size(one) for one in done) <= SMALL.status_bytes + 700 * len(done)
+
+
+HOSTILE = st.text(alphabet=st.characters(), max_size=40) | st.sampled_from(
+    ["x" * 20_000, "\ud800", "<&>" * 9000]
+)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_M2_a_result_that_the_api_server_would_round_is_refused_and_said_how_to_pass_on(number: int) -> None:
+    found = _fit(result(value={"a": [number]}))
+    assert (found.reason, found.phase, found.result) == (Reason.TOOL_ERROR, "Failed", None)
+    assert found.error is not None
+    assert (found.error.type, found.error.field) == ("ResultRefused", "result.a[0]")
+    assert found.message is not None
+    assert "64 bits; write it as a string" in found.message
+
+
+def test_M2_numbers_of_64_bits_are_kept_exactly() -> None:
+    value = [2**63 - 1, -(2**63), 0.1]
+    assert _fit(result(value=value)).result == value
+
+
+def test_M2_a_failed_execution_keeps_its_own_reason_although_its_result_cannot_be_passed_on() -> None:
+    found = _fit(result(Reason.DEADLINE_EXCEEDED, value=2**70))
+    assert (found.reason, found.result) == (Reason.DEADLINE_EXCEEDED, None)
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ({"exit_code": 2**63}, "exitCode"),
+        ({"signal": -(2**80)}, "signal"),
+        ({"usage": Usage(peak_memory_bytes=2**64)}, "usage.peakMemoryBytes"),
+        ({"denials": (Denial(syscall="a"), Denial(syscall="b", count=2**63))}, "denials[1].count"),
+        ({"files": (OutputFile(path="big", size=2**63),)}, "files[0].size"),
+        ({"files": (OutputFile.model_construct(path="x" * 4097, size=1, content="a"),)}, "files[0].path"),
+        ({"files": (OutputFile.model_construct(path="\ud800", size=1, content="a"),)}, "files[0].path"),
+    ],
+)
+def test_M2_what_no_runner_sends_ends_the_execution_and_is_named(told: dict[str, Any], named: str) -> None:
+    found = _fit(result(value=1, stdout="said").model_copy(update=told))
+    assert found.reason is Reason.SANDBOX_FAILED
+    assert named in (found.message or "")
+    assert (found.result, found.files, found.denials, found.usage) == (None, (), (), None)
+    assert found.output is not None
+    assert found.output.stdout == "said"
+
+
+def test_B15_denials_and_layers_are_cut_to_what_a_runner_tells() -> None:
+    many = tuple(Denial(syscall="s" * 9000, detail="d" * 9000) for _ in range(1000))
+    names = tuple("é" * 9000 for _ in range(1000))
+    sandbox = SandboxStatus(pod_name="box", isolation=names, weakened=names)
+    plenty = Settings(status_bytes=1_000_000)
+    found = fit(result().model_copy(update={"denials": many, "sandbox": sandbox}), (), plenty, LATER)
+    assert found.reason is Reason.COMPLETED
+    assert found.denials == (Denial(syscall="s" * 1000, detail="d" * 1000),) * 64
+    assert found.sandbox == SandboxStatus(
+        pod_name="box", isolation=("é" * 32,) * 32, weakened=("é" * 32,) * 32
+    )
+
+
+def test_B15_denials_that_do_not_fit_go_with_the_rest() -> None:
+    denials = tuple(Denial(syscall="s" * 1000, detail="d" * 1000) for _ in range(64))
+    usage = Usage(peak_memory_bytes=1)
+    found = _fit(result().model_copy(update={"denials": denials, "usage": usage}))
+    assert (found.reason, found.denials, found.usage) == (Reason.OUTPUT_LIMIT, (), usage)
+
+
+def test_M2_a_character_that_no_text_has_is_replaced_and_is_no_cut() -> None:
+    found = _fit(result(stdout="a\ud800b")).output
+    assert found is not None
+    assert (found.stdout, found.truncated) == ("a?b", False)
+
+
+def test_B15_what_the_api_server_writes_as_six_characters_counts_as_six() -> None:
+    assert _fit(result(value="x" * 60_000)).reason is Reason.COMPLETED
+    assert _fit(result(value="<" * 60_000)).reason is Reason.OUTPUT_LIMIT
+    assert _fit(result(value="\u2028" * 12_000)).reason is Reason.OUTPUT_LIMIT
+
+
+def test_M2_an_error_keeps_what_can_be_told_of_it() -> None:
+    error = ExecutionError(
+        type="E" * 2000, message="m" * 20_000, field="f", rule="\ud800", details={"n": 2**63}
+    )
+    limit = LimitBreach(name="n" * 2000, value=1.0, unit="u" * 2000, enforced_by="e" * 2000)
+    found = _fit(result(Reason.TOOL_ERROR).model_copy(update={"error": error, "limit": limit}))
+    assert found.error == ExecutionError(type="E" * 1000, message="m" * 10_000, field="f", rule="?")
+    assert found.limit == LimitBreach(name="n" * 1000, value=1.0, unit="u" * 1000, enforced_by="e" * 1000)
+
+
+@given(st.lists(HOSTILE, min_size=9, max_size=9), st.lists(st.integers(), min_size=3, max_size=3))
+def test_B15_whatever_a_runner_writes_into_its_fields_a_status_can_be_written(
+    texts: list[str], numbers: list[int]
+) -> None:
+    told = result(value=texts[0], stdout=texts[1]).model_copy(
+        update={
+            "message": texts[2],
+            "error": ExecutionError(type=texts[3], message=texts[4], details=texts[5]),
+            "denials": (Denial.model_construct(syscall=texts[6], detail=texts[7], count=abs(numbers[0])),),
+            "sandbox": SandboxStatus(isolation=(texts[8],)),
+            "exit_code": numbers[1],
+            "usage": Usage(output_bytes=abs(numbers[2])),
+        }
+    )
+    found = _fit(told)
+    wire = json.loads(json.dumps(found.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    assert ExecutionStatus.model_validate(wire) == found
+    assert json_problem(wire) is None
+    assert _size(found) <= SMALL.status_bytes + 700

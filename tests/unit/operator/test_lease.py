@@ -1,6 +1,7 @@
 """One active operator at a time, on a clock that the test holds."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -158,6 +159,46 @@ def test_B13_a_holder_that_dies_is_followed_within_its_term_and_one_look() -> No
         await two.stop()
 
     run(main())
+
+
+def test_B13_a_standby_says_once_whom_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        leases = _Leases()
+        one = _Operator(leases, "one")
+        await asyncio.sleep(1)
+        two = _Operator(leases, "two")
+        await asyncio.sleep(60)
+        await one.stop()
+        await two.stop()
+
+    with caplog.at_level(logging.INFO, "corral_operator.lease"):
+        run(main())
+    assert caplog.messages.count("the Lease is held by one") == 1
+    assert "the Lease is held by two" not in caplog.messages
+
+
+def test_B13_two_that_have_one_name_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(*names: str) -> None:
+        leases = _Leases()
+        operators = [_Operator(leases, name) for name in names]
+        await asyncio.sleep(5)
+
+        async def unanswered(verb: str) -> None:
+            if verb == "replace":
+                leases.before = None
+                assert leases.lease is not None
+                leases._store(leases.lease)
+                raise Unavailable("it was written, and the answer is lost")
+
+        leases.before = unanswered
+        await asyncio.sleep(20)
+        for one in operators:
+            await one.stop()
+
+    run(main("one"))
+    assert "holds the Lease as" not in caplog.text
+    run(main("one", "one"))
+    assert "another operator holds the Lease as one too" in caplog.text
 
 
 def test_B13_two_that_start_together_do_not_both_win() -> None:

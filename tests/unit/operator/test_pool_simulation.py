@@ -59,6 +59,7 @@ class PoolMachine(RuleBasedStateMachine):
             cluster.now,
             claimed=cluster.claimed,
             spent=cluster.served - cluster.claimed,
+            silent={},
             creating=len(cluster.creating),
             memory=self.memory,
             patience=PATIENCE,

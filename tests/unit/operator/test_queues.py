@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from corral_operator.control.queues import Queues
+from corral_operator.decisions.queue import order
 from corral_operator.decisions.task_view import TaskView
+from corral_operator.metrics import QUEUE_DEPTH
 from unit.operator.factories import NOW
 from unit.operator.task_factories import TASK, task
 
@@ -123,3 +128,40 @@ def test_B10_the_longest_wait_is_known() -> None:
     queue.queues.clear()
     assert queue.queues.oldest() is None
     assert not queue.queues.waits_for("team", "small")
+
+
+def test_M4_what_is_asked_of_one_namespace_costs_nothing_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue, ordered = _Queue(), 0
+    for number in range(20):
+        queue.wait(_task(f"t{number}", namespace=f"n{number}"), "small")
+
+    def count(*arguments: Any) -> Any:
+        nonlocal ordered
+        ordered += 1
+        return order(*arguments)
+
+    monkeypatch.setattr("corral_operator.control.queues.order", count)
+    assert queue.queues.positions("t3") == {"main": 1}
+    assert queue.queues.positions("nobody") == {}
+    assert ordered == 1
+    queue.queues.served("n4", "ann", {}, NOW)
+    queue.queues.forget("t5")
+    queue.queues.positions("t3")
+    assert ordered == 1, "what happened elsewhere does not count"
+
+
+def test_M4_the_depth_is_that_of_all_queues() -> None:
+    queue, view = _Queue(), _task("a")
+    queue.queues.replace("a", view, [("x", "small"), ("y", "large"), ("z", "large")], NOW)
+    queue.wait(_task("b"), "small")
+    assert QUEUE_DEPTH._value.get() == 4
+    queue.queues.pool_gone("team", "large")
+    assert QUEUE_DEPTH._value.get() == 2
+    assert queue.queues.positions("a") == {"x": 1}
+    queue.queues.forget("a")
+    queue.queues.forget("a")
+    assert QUEUE_DEPTH._value.get() == 1
+    queue.queues.clear()
+    assert (QUEUE_DEPTH._value.get(), queue.queues.positions("b")) == (0, {})

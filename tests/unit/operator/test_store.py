@@ -130,6 +130,25 @@ def test_M4_pods_are_found_by_their_owner_while_they_are_there() -> None:
     assert pods.owned_by("nobody") == []
 
 
+def test_B13_a_pod_whose_owner_changes_belongs_to_the_new_one_alone() -> None:
+    pods = Shelf(lambda body: pod_view(body, CONTAINER), lambda pod: pod.owner_uid)
+
+    def owned(version: str, *owners: str) -> dict[str, Any]:
+        body = raw_pod("a")
+        references = [{"uid": owner, "controller": True} for owner in owners]
+        body["metadata"] |= {"resourceVersion": version, "ownerReferences": references}
+        return body
+
+    pods.put(owned("1", "old"))
+    pods.put(owned("2", "new"))
+    assert ([one.key.name for one in pods.owned_by("new")], pods.owned_by("old")) == (["a"], [])
+    pods.put(owned("3"))
+    assert pods.owned_by("new") == []
+    pods.put(owned("4", "new"))
+    pods.remove(owned("5"))
+    assert (pods.owned_by("new"), pods._owned) == ([], {})
+
+
 def test_M2_a_pod_that_is_gone_is_remembered_as_it_was_last_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("corral_operator.control.store._GONE_PODS", 2)
     store = _store()

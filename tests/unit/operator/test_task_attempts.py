@@ -146,6 +146,19 @@ def test_M2_only_the_reasons_that_the_task_names_are_retried_and_only_so_often()
     assert plan.status.reason is Reason.SANDBOX_FAILED
 
 
+def test_B15_what_a_runner_writes_is_cut_wherever_it_ends_up() -> None:
+    told = result(Reason.SANDBOX_FAILED, tool="again").model_copy(update={"message": "\ud800" * 90_000})
+    retried = _look(_running("again", retry=RETRY), BOX, run=RunView(ended=told))
+    assert retried.status is not None
+    assert len(retried.status.executions[0].message or "") < 10_100
+    run = RunView(ended=result(), isolation=("i" * 9000,) * 9000, weakened=("\ud800",))
+    ended = _look(_running(), BOX, run=run)
+    assert ended.status is not None
+    assert ended.status.sandbox is not None
+    assert (ended.status.sandbox.isolation, ended.status.sandbox.weakened) == (("i" * 64,) * 32, ("?",))
+    assert len(ended.status.model_dump_json()) < 20_000
+
+
 def test_B13_a_sandbox_that_had_served_somebody_else_is_left_and_another_is_taken() -> None:
     other = warm("other")
     run = RunView(never_started="the sandbox has served another task")

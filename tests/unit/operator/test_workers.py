@@ -160,6 +160,43 @@ def test_B13_closing_stops_a_look_in_the_middle_and_kicks_begin_anew_afterwards(
     run(main())
 
 
+def test_B13_halted_nobody_goes_on_and_those_who_end_late_leave_their_successors_alone() -> None:
+    async def main() -> None:
+        done: list[str] = []
+
+        async def look(_key: str) -> float | None:
+            number = len(done)
+            done.append("begun")
+            try:
+                await asyncio.sleep(1)
+                done[number] = "acted"
+            except asyncio.CancelledError:
+                await asyncio.sleep(5)  # what an answer that is still read may take
+                done[number] = "ended"
+                raise
+            return loop().time() + 100
+
+        workers: Workers[str] = Workers(look, "thing")
+        workers.kick("a")
+        await asyncio.sleep(0.5)
+        workers.kick("a")
+        closing = asyncio.get_running_loop().create_task(workers.close())
+        await asyncio.sleep(2)
+        assert (done, closing.done()) == (["begun"], False), "a new term waits for the workers of the old one"
+        await closing
+        assert done == ["ended"]
+        workers.kick("a")
+        await asyncio.sleep(3)
+        assert done == ["ended", "acted"]
+        workers.kick("a")
+        await asyncio.sleep(0.5)
+        workers.halt()
+        await asyncio.sleep(200)
+        assert done == ["ended", "acted", "ended"], "neither goes it on, nor does its alarm ring"
+
+    run(main())
+
+
 def test_kicks_while_it_closes_are_not_heard() -> None:
     async def main() -> None:
         workers: Workers[str]
@@ -179,7 +216,11 @@ def test_kicks_while_it_closes_are_not_heard() -> None:
     run(main())
 
 
-def test_background_work_is_tried_again_while_the_server_is_away_and_given_up_when_it_refuses() -> None:
+def test_background_work_is_tried_again_while_the_server_is_away_and_given_up_when_it_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("corral_operator.control.workers.random.uniform", lambda _low, high: high)
+
     async def main() -> None:
         background, calls = Background(), []
 
@@ -223,5 +264,36 @@ def test_background_work_gets_a_moment_at_the_end_and_not_more() -> None:
         begun = loop().time()
         await background.close()
         assert (done, loop().time() - begun) == ([1], 2)
+
+    run(main())
+
+
+def test_background_work_without_an_end_outlasts_any_outage() -> None:
+    async def main() -> None:
+        background, calls = Background(), 0
+
+        async def work() -> None:
+            nonlocal calls
+            calls += 1
+            if loop().time() - 1000 < 3600:
+                raise Unavailable("away")
+
+        task = background.run(work, "delete x", attempts=None)
+        await asyncio.sleep(3700)
+        assert task.done()
+        assert 360 < calls < 800, "an hour at ten seconds each, half of it by chance"
+
+    run(main())
+
+
+def test_background_work_that_is_given_up_ends_without_another_pause() -> None:
+    async def main() -> None:
+        background = Background()
+
+        async def work() -> None:
+            raise Unavailable("away")
+
+        await background.run(work, "write an event", attempts=1)
+        assert loop().time() == 1000
 
     run(main())

@@ -5,6 +5,7 @@ Its models are left out: turning a list of 1,000 pods into them blocks the event
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
@@ -14,6 +15,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from corral_operator.cluster.port import (
+    AGENT_TASKS,
     PODS,
     AlreadyExists,
     Conflict,
@@ -26,13 +28,20 @@ from corral_operator.cluster.port import (
 from corral_operator.metrics import API_REQUESTS
 from corral_operator.views import ObjectKey
 
-#: Nothing the operator asks for takes longer on a healthy API server; a frozen one is given up then.
+#: Nothing the operator asks for takes longer on a healthy API server; a frozen one is given up then. The longest
+#: answer is a page of tasks, of 20 MB at most.
 _TIMEOUT_SECONDS = 15.0
 _PAGE = 250
+#: A task is a spec of 64 KiB and a status of 768 KiB at most: a page of 250 could be 200 MB, of which the operator's
+#: memory would hold the bytes and the objects at once.
+TASKS_PAGE = 25
 _CONNECTIONS = 64
 _MERGE_PATCH = "application/merge-patch+json"
 #: "Too many requests", and what an API server or a proxy before it answers while it cannot.
 _LATER = frozenset({408, 429, 500, 502, 503, 504})
+#: etcd, or gRPC on the way to it, refuses a large object, and the API server hands that on as a 500
+#: (kubernetes/kubernetes#112152). The same request will be as large the next time.
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 
 
 class KubernetesCluster:
@@ -70,7 +79,7 @@ class KubernetesCluster:
     async def pages(
         self, resource: Resource, namespace: str | None, *, label_selector: str = "", field_selector: str = ""
     ) -> AsyncIterator[tuple[list[Json], int]]:
-        query = {"limit": str(_PAGE)}
+        query = {"limit": str(TASKS_PAGE if resource is AGENT_TASKS else _PAGE)}
         if label_selector:
             query["labelSelector"] = label_selector
         if field_selector:
@@ -186,6 +195,8 @@ def _error(method: str, path: str, status: int, retry_after: str | None, content
         body = {}
     message = str(body.get("message") or content[:500].decode("utf-8", "replace") or "no message")
     reason = str(body.get("reason") or "")
+    if status == 500 and _TOO_LARGE.search(message):
+        return Refused(413, "RequestEntityTooLarge", message, body)
     if status in _LATER:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return Unavailable(f"{method} {path}: {status} {message}", seconds)

@@ -97,7 +97,8 @@ class Cluster(Protocol):
     ) -> AsyncIterator[tuple[list[Json], int]]:
         """Read all objects, page by page, each with the resourceVersion of the whole list.
 
-        One namespace, or every one that may be read.
+        One namespace, or every one that may be read. Whoever takes a page empties it: it is held until the next
+        one has come.
         """
         ...
 

@@ -5,7 +5,6 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from corral.api import ExecutionStatus, Reason
 from corral_operator.builders.resize import resize_patch
@@ -28,7 +27,6 @@ from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.pools import Pools
 from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
-from corral_operator.control.workers import Background
 from corral_operator.decisions.actions import (
     Action,
     Ask,
@@ -69,7 +67,6 @@ class Actor:
         maker: PodMaker,
         namespaces: Namespaces,
         events: Events,
-        background: Background,
         deletions: Deletions,
         settings: Settings,
         kick: Callable[[str], None],
@@ -81,7 +78,6 @@ class Actor:
         self._maker = maker
         self._namespaces = namespaces
         self._events = events
-        self._background = background
         self._deletions = deletions
         self._settings = settings
         self._kick = kick
@@ -117,11 +113,15 @@ class Actor:
             return
         self._pools.claims.spoil(pod.uid)
         if not known.deleting:
-            self._deletions.delete(pod)
+            self._deletions.delete(PODS, pod)
 
     def delete_task(self, task: ObjectKey) -> None:
-        """Take an ended task away."""
-        self._background.run(partial(self._cluster.delete, AGENT_TASKS, task), f"delete task {task.name}")
+        """Take an ended task away, in the background."""
+        self._deletions.delete(AGENT_TASKS, task)
+
+    def task_is_gone(self, uid: str) -> None:
+        """Take note that a task does not exist any more."""
+        self._deletions.forget(uid)
 
     async def _create(self, task: TaskView, memory: TaskMemory, action: CreatePod) -> None:
         attempt = action.execution, action.attempt
@@ -214,8 +214,10 @@ class Actor:
                 if reference.name != name:
                     continue
                 if reference.key not in data:
-                    keys = ", ".join(sorted(data)) or "none"
-                    raise SecretUnusableError(f"Secret {name} has no key {reference.key}; it has {keys}")
+                    # Who may name a Secret in a task may not read it, so is not told what else it holds.
+                    raise SecretUnusableError(
+                        f"Secret {name} has no key {reference.key}; add it, or correct spec.secretRefs"
+                    )
                 try:
                     found[reference.env] = base64.b64decode(data[reference.key]).decode()
                 except (binascii.Error, UnicodeDecodeError):

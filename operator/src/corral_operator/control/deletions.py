@@ -1,35 +1,46 @@
-"""Takes pods away, each by one request: several have reason to, before a watch tells that it is going."""
+"""Takes objects away, each by one request: several have reason to, before a watch tells that it is going."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from corral_operator.cluster.port import PODS, Cluster, ClusterError
+from corral_operator.cluster.port import Cluster, Refused, Resource
 from corral_operator.control.workers import Background
 from corral_operator.views import ObjectKey
 
+if TYPE_CHECKING:
+    import asyncio
+
 
 class Deletions:
-    """Pods whose deletion was asked for."""
+    """Objects whose deletion was asked for."""
 
     def __init__(self, cluster: Cluster, background: Background) -> None:
         self._cluster = cluster
         self._background = background
-        self._asked: set[str] = set()
+        self._asked: dict[str, asyncio.Task[None]] = {}
 
-    def delete(self, pod: ObjectKey) -> None:
-        """Take a pod away, in the background."""
-        if pod.uid not in self._asked:
-            self._asked.add(pod.uid)
-            self._background.run(partial(self._delete, pod), f"delete pod {pod.name}", attempts=20)
+    def delete(self, resource: Resource, key: ObjectKey) -> None:
+        """Take an object away, in the background. While the API server does not answer, it is asked again."""
+        if key.uid not in self._asked:
+            self._asked[key.uid] = self._background.run(
+                partial(self._delete, resource, key), f"delete {resource.plural} {key.name}", attempts=None
+            )
 
-    def forget(self, pod: str) -> None:
-        """The pod does not exist any more."""
-        self._asked.discard(pod)
+    def forget(self, uid: str) -> None:
+        """The object does not exist any more."""
+        task = self._asked.pop(uid, None)
+        if task is not None:
+            task.cancel()
 
-    async def _delete(self, pod: ObjectKey) -> None:
+    def halt(self) -> None:
+        """Ask for nothing more: whoever acts from now on may have other plans for what was to go."""
+        for uid in list(self._asked):
+            self.forget(uid)
+
+    async def _delete(self, resource: Resource, key: ObjectKey) -> None:
         try:
-            await self._cluster.delete(PODS, pod)
-        except ClusterError:
-            # Tried again here; given up here, whoever looks next asks anew.
-            self._asked.discard(pod.uid)
+            await self._cluster.delete(resource, key)
+        except Refused:
+            # Given up here; whoever looks next, and the sweep sees to it that somebody does, asks anew.
+            self._asked.pop(key.uid, None)
             raise
-        self._asked.add(pod.uid)

@@ -1,10 +1,18 @@
-"""What Prometheus learns from a status that was written."""
+"""What Prometheus learns from a status that was written, and what it need not hear of any more."""
 
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from corral_operator.decisions.actions import Plan
 from corral_operator.decisions.task_view import TaskView
-from corral_operator.metrics import EXECUTIONS_STARTED, POOL_CLAIMS, TASK_PHASE_SECONDS, TASKS_FINISHED
+from corral_operator.metrics import (
+    EXECUTIONS_STARTED,
+    POOL_CLAIMS,
+    POOL_REFILLS,
+    POOL_SANDBOXES,
+    TASK_PHASE_SECONDS,
+    TASKS_FINISHED,
+)
 
 
 def measure(task: TaskView, plan: Plan) -> None:
@@ -33,3 +41,17 @@ def measure(task: TaskView, plan: Plan) -> None:
                     datetime.fromisoformat(text) - datetime.fromisoformat(times.queued)
                 ).total_seconds()
                 TASK_PHASE_SECONDS.labels(phase).observe(max(0.0, seconds))
+
+
+def forget_pools_but(there: AbstractSet[tuple[str, str]]) -> None:
+    """Drop the series of pools that are no more: their names come from people, and may be new every day.
+
+    Args:
+        there: namespace and name of each pool.
+    """
+    for metric in (POOL_SANDBOXES, POOL_CLAIMS, POOL_REFILLS):
+        # A counter has two samples of each, one of them when it was made.
+        series = {tuple(one.labels.items()) for family in metric.collect() for one in family.samples}
+        for labels in map(dict, series):
+            if (labels["namespace"], labels["pool"]) not in there:
+                metric.remove(*labels.values())

@@ -17,6 +17,8 @@ class TaskMemory:
     seen: datetime
     #: Whether the last write succeeded is not known: the task is read before anything else is decided.
     unsure: bool = False
+    #: The API server refused even the shortest end of it; nothing is tried before then.
+    refused_until: datetime | None = None
     #: Attempts whose pod this operator wrote into the status before it made it.
     assigned: set[Attempt] = field(default_factory=set)
     #: Attempts whose pod was made.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from corral_operator.control.acting import Actor
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.links import Links
+from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.pools import Pools
@@ -31,7 +33,7 @@ from corral_operator.control.runs import Runs
 from corral_operator.control.store import Shelf, Store
 from corral_operator.control.tasks import Tasks
 from corral_operator.control.workers import Background
-from corral_operator.decisions.task_view import TaskView, task_of
+from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.lease import Leadership
 from corral_operator.metrics import QUEUE_OLDEST, RECONCILE_ERRORS, TASKS_ACTIVE
 from corral_operator.names import CONTAINER, SANDBOX_LABEL
@@ -70,7 +72,7 @@ class Operator:
         # Whoever learned of a pod, a watch, a list, or the answer to a create: its runner is connected to.
         self.store.pods.on_new = self._connect
         self._background = Background()
-        deletions = Deletions(cluster, self._background)
+        self._deletions = Deletions(cluster, self._background)
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
         self._links = Links(maker, self._runner_changed)
@@ -81,7 +83,7 @@ class Operator:
             links=self._links,
             maker=maker,
             namespaces=namespaces,
-            deletions=deletions,
+            deletions=self._deletions,
             clock=self._clock,
             settings=settings,
             kick_task=self._kick_task,
@@ -100,8 +102,7 @@ class Operator:
                 maker=maker,
                 namespaces=namespaces,
                 events=Events(cluster, self._background, self._clock, settings),
-                background=self._background,
-                deletions=deletions,
+                deletions=self._deletions,
                 settings=settings,
                 kick=self._kick_task,
             ),
@@ -113,6 +114,8 @@ class Operator:
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
         self._leadership = Leadership(lease_cluster, settings, self._clock, self._leadership_changed)
         self._changed = asyncio.Event()
+        #: Goes up with each gain and each loss of the Lease: what was seen in one term counts for nothing in the next.
+        self._term = 0
         #: This operator has been active at some time.
         self._leads = asyncio.Event()
         #: Everything has been looked at once, so that what is not in the store does not exist.
@@ -165,7 +168,7 @@ class Operator:
                 self._pod_gone(pod)
         elif resource is POOLS:
             pool = self.store.pools.remove(body)
-            if pool is not None and self._acting:
+            if pool is not None:
                 self.pools.gone(pool)
         else:
             self.store.tools.remove(body)
@@ -235,25 +238,35 @@ class Operator:
         return self._acting or not self._leadership.active
 
     def _leadership_changed(self, active: bool) -> None:  # noqa: FBT001 - a callback's one value
+        self._term += 1
         if active:
             self._leads.set()
         else:
             # At once, and not when the sweep comes round: another one may act from now on.
             self._acting = False
+            self.tasks.halt()
+            self.pools.halt()
+            self._deletions.halt()
         self._changed.set()
 
     async def _sweep_for_ever(self) -> None:
         while True:
+            term = self._term
+            if not self._acting:
+                # Also where the Lease was lost and regained since: nobody goes on from one term into the next.
+                await self._stop_acting()
             if self._leadership.active:
                 try:
                     await self._sweep()
-                    self._begin_acting()
+                    if self._acting:
+                        self._look_again()
+                    else:
+                        self._begin_acting(term)
                 except ClusterError as error:
                     RECONCILE_ERRORS.labels("Sweep").inc()
                     log.warning("not everything could be looked at: %s", error)
                 pause = self._settings.sweep_seconds if self._acting else 0.5
             else:
-                await self._stop_acting()
                 pause = self._settings.sweep_seconds
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -274,17 +287,28 @@ class Operator:
             where = None if namespace == "*" else namespace
             async for items, listed_at in self._cluster.pages(resource, where, label_selector=selector):
                 version = listed_at if version is None else version
-                for body in items:
-                    uids.add(body["metadata"]["uid"])
-                    self.heard(None, resource, body)
+                uids |= self._take_page(resource, items)
                 await asyncio.sleep(0)  # a page of tasks takes milliseconds to read
             gone = shelf.missing(uids, version or 0, where)
             for uid, name in gone:
                 self._deleted(resource, {"metadata": {"namespace": name[0], "name": name[1], "uid": uid}})
 
-    def _begin_acting(self) -> None:
-        """Act, now that everything was seen; unless it does already, or was told to stop meanwhile."""
-        if self._acting or not self._leadership.active:
+    def _take_page(self, resource: Resource, page: list[dict[str, Any]]) -> set[str]:
+        """Take in a page of a list, and let go of it object by object; the next one is read with none in memory.
+
+        Returns:
+            The UIDs that it had.
+        """
+        uids = set()
+        while page:
+            body = page.pop()
+            uids.add(body["metadata"]["uid"])
+            self.heard(None, resource, body)
+        return uids
+
+    def _begin_acting(self, term: int) -> None:
+        """Act, now that everything was seen; unless another term has begun meanwhile, or the Lease was lost."""
+        if term != self._term or not self._leadership.active:
             return
         self._acting = True
         store = self.store
@@ -299,9 +323,25 @@ class Operator:
         for pool in self.store.pools:
             self.pools.kick(pool.metadata.uid or "")
 
+    def _look_again(self) -> None:
+        """Look at what has something left to be done that no event may tell of, such as a deletion that was refused."""
+        now = self._clock.now()
+        for task in self.store.tasks:
+            if isinstance(task, FinishedTask) and self._has_left_something(task, now):
+                self.tasks.kick(task.key.uid)
+        for pool in self.store.pools:
+            self.pools.kick(pool.metadata.uid or "")
+
+    def _has_left_something(self, task: FinishedTask, now: datetime) -> bool:
+        if task.delete_at is not None and task.delete_at <= now:
+            return True
+        pods = self.store.pods
+        return bool(pods.owned_by(task.key.uid)) or any(pods.get(pod.uid) is not None for pod in task.pods)
+
     async def _stop_acting(self) -> None:
         """Let go, so that nothing is done on what was known before another operator acted."""
         self._acting = False
+        self._deletions.halt()
         await self.tasks.close()
         await self.pools.close()
         await self._runs.close()
@@ -327,6 +367,9 @@ class Operator:
                 TASKS_ACTIVE.labels(phase).set(count)
             oldest = self.pools.queues.oldest()
             QUEUE_OLDEST.set(0 if oldest is None else (self._clock.now() - oldest).total_seconds())
+            forget_pools_but(
+                {(pool.metadata.namespace or "", pool.metadata.name or "") for pool in self.store.pools}
+            )
             await asyncio.sleep(_MEASURE_SECONDS)
 
 

@@ -1,57 +1,83 @@
 """Who waits for a sandbox of which pool, in which order."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
-from corral_operator.decisions.queue import CallerShare, QueueEntry, order
+from corral_operator.decisions.queue import CallerShare, QueueEntry, order, positions
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.metrics import QUEUE_DEPTH
 
+#: Namespace and name.
 _Pool = tuple[str, str]
+#: UID of a task, and one of its executions.
+_Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """In which order a pool serves, worked out once for all who ask until something changes."""
+
+    entries: tuple[QueueEntry, ...]
+    #: From 1.
+    positions: Mapping[_Place, int]
 
 
 class Queues:
-    """The queues of all pools."""
+    """The queues of all pools. What is asked of one costs nothing for the others."""
 
     def __init__(self, kick_task: Callable[[str], None]) -> None:
         self._kick_task = kick_task
-        self._entries: dict[_Pool, dict[tuple[str, str], QueueEntry]] = {}
+        self._entries: dict[_Pool, dict[_Place, QueueEntry]] = {}
+        #: For which pools each task's executions wait.
+        self._waits: dict[str, dict[_Pool, set[_Place]]] = {}
+        self._depth = 0
         self._shares: dict[str, dict[str, CallerShare]] = {}
-        self._orders: dict[_Pool, tuple[QueueEntry, ...]] = {}
+        #: By namespace and pool.
+        self._orders: dict[str, dict[str, _Order]] = {}
 
     def replace(self, uid: str, task: TaskView, waiting: list[tuple[str, str]], now: datetime) -> None:
         """Say for which pools executions of a task wait now."""
-        wanted: dict[_Pool, set[tuple[str, str]]] = {}
+        wanted: dict[_Pool, set[_Place]] = {}
         for execution, pool in waiting:
             wanted.setdefault((task.key.namespace, pool), set()).add((uid, execution))
-        self._drop(uid, keep=wanted)
-        for where, keys in wanted.items():
-            entries = self._entries.setdefault(where, {})
-            for key in keys - entries.keys():
-                entries[key] = QueueEntry(
+        before = self._waits.pop(uid, {})
+        for where, places in before.items():
+            self._leave(where, places - wanted.get(where, set()))
+        for where, places in wanted.items():
+            for place in places - before.get(where, set()):
+                self._entries.setdefault(where, {})[place] = QueueEntry(
                     task_uid=uid,
                     task_name=task.key.name,
-                    execution=key[1],
+                    execution=place[1],
                     caller=task.caller,
                     priority=task.spec.priority if task.spec is not None else 0,
                     queued=max(task.created, now) if task.status.start_time else task.created,
                 )
-                self._orders.pop(where, None)
-        QUEUE_DEPTH.set(self._depth())
+                self._depth += 1
+                self._changed(where)
+        if wanted:
+            self._waits[uid] = wanted
+        QUEUE_DEPTH.set(self._depth)
 
     def forget(self, uid: str) -> None:
         """Nothing of a task waits any more."""
-        self._drop(uid, keep={})
-        QUEUE_DEPTH.set(self._depth())
+        for where, places in self._waits.pop(uid, {}).items():
+            self._leave(where, places)
+        QUEUE_DEPTH.set(self._depth)
 
-    def _drop(self, uid: str, keep: Mapping[_Pool, set[tuple[str, str]]]) -> None:
-        for pool, entries in self._entries.items():
-            for key in [key for key in entries if key[0] == uid and key not in keep.get(pool, ())]:
-                del entries[key]
-                self._orders.pop(pool, None)
+    def _leave(self, where: _Pool, places: set[_Place]) -> None:
+        entries = self._entries.get(where, {})
+        for place in places:
+            del entries[place]
+            self._depth -= 1
+            self._changed(where)
+        if not entries:
+            self._entries.pop(where, None)
 
-    def _depth(self) -> int:
-        return sum(len(entries) for entries in self._entries.values())
+    def _changed(self, where: _Pool) -> None:
+        namespace, pool = where
+        self._orders.get(namespace, {}).pop(pool, None)
 
     def served(self, namespace: str, caller: str, running: Mapping[str, int], now: datetime) -> None:
         """Remember that a caller was given a sandbox, and how many each has: others come before it next."""
@@ -60,25 +86,25 @@ class Queues:
         self._shares[namespace] = {
             name: CallerShare(running.get(name, 0), times.get(name)) for name in {*times, *running}
         }
-        self._orders = {pool: kept for pool, kept in self._orders.items() if pool[0] != namespace}
+        self._orders.pop(namespace, None)
 
     def positions(self, uid: str) -> dict[str, int]:
         """Return the positions of a task's executions, from 1."""
         return {
-            entry.execution: place
-            for pool in self._entries
-            for place, entry in enumerate(self._order(pool), start=1)
-            if entry.task_uid == uid
+            place[1]: self._order(where).positions[place]
+            for where, places in self._waits.get(uid, {}).items()
+            for place in places
         }
 
     def ahead_of(self, task: TaskView, pool: str) -> int:
         """Return how many executions of other tasks go before this task's first one."""
-        ordered = self._order((task.key.namespace, pool))
-        for place, entry in enumerate(ordered):
-            if entry.task_uid == task.key.uid:
-                return place
+        where = task.key.namespace, pool
+        ordered = self._order(where)
+        own = self._waits.get(task.key.uid, {}).get(where)
+        if own:
+            return min(ordered.positions[place] for place in own) - 1
         priority = task.spec.priority if task.spec is not None else 0
-        return sum(entry.priority >= priority for entry in ordered)
+        return sum(entry.priority >= priority for entry in ordered.entries)
 
     def waits_for(self, namespace: str, pool: str) -> bool:
         """Whether anybody waits for a pool."""
@@ -86,15 +112,17 @@ class Queues:
 
     def kick_first(self, namespace: str, pool: str, count: int) -> None:
         """Look at the tasks that are first in line."""
-        for entry in self._order((namespace, pool))[:count]:
+        for entry in self._order((namespace, pool)).entries[:count]:
             self._kick_task(entry.task_uid)
 
     def pool_gone(self, namespace: str, pool: str) -> None:
         """Nobody can wait for this pool any more: let those who did look again."""
-        entries = self._entries.pop((namespace, pool), {})
-        self._orders.pop((namespace, pool), None)
-        for uid, _ in entries:
+        where = namespace, pool
+        for uid in dict.fromkeys(uid for uid, _ in self._entries.get(where, {})):
+            self._leave(where, self._waits[uid].pop(where))
             self._kick_task(uid)
+        self._changed(where)
+        QUEUE_DEPTH.set(self._depth)
 
     def oldest(self) -> datetime | None:
         """Return since when the one that waits longest has waited."""
@@ -105,12 +133,16 @@ class Queues:
     def clear(self) -> None:
         """Forget everybody."""
         self._entries.clear()
+        self._waits.clear()
         self._orders.clear()
+        self._depth = 0
         QUEUE_DEPTH.set(0)
 
-    def _order(self, pool: _Pool) -> tuple[QueueEntry, ...]:
-        known = self._orders.get(pool)
+    def _order(self, where: _Pool) -> _Order:
+        namespace, pool = where
+        orders = self._orders.setdefault(namespace, {})
+        known = orders.get(pool)
         if known is None:
-            entries = self._entries.get(pool, {})
-            known = self._orders[pool] = order(entries.values(), self._shares.get(pool[0]))
+            entries = order(self._entries.get(where, {}).values(), self._shares.get(namespace))
+            known = orders[pool] = _Order(entries, positions(entries))
         return known

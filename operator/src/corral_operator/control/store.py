@@ -86,8 +86,12 @@ class Shelf(Generic[_V]):
         value = self._parse(body)
         name = metadata["namespace"], metadata["name"]
         self._entries[uid] = _Entry(version, value, name)
-        if self._owner is not None and (owner := self._owner(value)) is not None:
-            self._owned.setdefault(owner, {})[uid] = value
+        if self._owner is not None:
+            owner = self._owner(value)
+            if known is not None and self._owner(known.value) != owner:
+                self._disown(uid, known.value)
+            if owner is not None:
+                self._owned.setdefault(owner, {})[uid] = value
         self._names[name] = uid
         for listener in self._listeners:
             if not listener.done():
@@ -122,17 +126,21 @@ class Shelf(Generic[_V]):
 
     def _drop(self, uid: str, name: tuple[str, str]) -> _V | None:
         entry = self._entries.pop(uid, None)
-        if entry is not None and self._owner is not None and (owner := self._owner(entry.value)) is not None:
-            owned = self._owned.get(owner, {})
-            owned.pop(uid, None)
-            if not owned:
-                self._owned.pop(owner, None)
+        if entry is not None:
+            self._disown(uid, entry.value)
         if self._names.get(name) == uid:
             del self._names[name]
         self._gone[uid] = None
         while len(self._gone) > _TOMBSTONES:
             self._gone.popitem(last=False)
         return None if entry is None else entry.value
+
+    def _disown(self, uid: str, value: _V) -> None:
+        if self._owner is not None and (owner := self._owner(value)) is not None:
+            owned = self._owned.get(owner, {})
+            owned.pop(uid, None)
+            if not owned:
+                self._owned.pop(owner, None)
 
 
 def version_of(body: Json) -> int:

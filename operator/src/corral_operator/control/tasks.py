@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from corral.policy import Policy
@@ -13,6 +14,7 @@ from corral_operator.cluster.port import (
     ClusterError,
     Conflict,
     NotFound,
+    Refused,
     Unavailable,
 )
 from corral_operator.control.acting import Actor
@@ -23,16 +25,21 @@ from corral_operator.control.pools import Pools
 from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
 from corral_operator.control.workers import Workers
-from corral_operator.decisions.actions import CreatePod, Plan
+from corral_operator.decisions.actions import CreatePod, Plan, Tell
 from corral_operator.decisions.observed import Printed, Rules
 from corral_operator.decisions.programs import RUNNER
+from corral_operator.decisions.refused_status import brings_an_end, end_without_result, is_for_good
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
+from corral_operator.metrics import RECONCILE_ERRORS
 from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey
 
 log = logging.getLogger(__name__)
+
+#: Only somebody who changes the cluster can help a task whose every status is refused; people take minutes.
+_REFUSED_PAUSE = timedelta(minutes=10)
 
 
 class Tasks:
@@ -71,7 +78,12 @@ class Tasks:
     def gone(self, task: TaskView | FinishedTask) -> None:
         """Clean up after a task that was deleted: what runs of it ends, and its pods go."""
         self._workers.forget(task.key.uid)
+        self._actor.task_is_gone(task.key.uid)
         self._let_go(task.key.uid, task.pods if isinstance(task, FinishedTask) else _assigned_pods(task))
+
+    def halt(self) -> None:
+        """Let nobody go on, from this moment."""
+        self._workers.halt()
 
     async def close(self) -> None:
         """Stop looking; what runs in the sandboxes goes on."""
@@ -85,6 +97,8 @@ class Tasks:
         if isinstance(task, FinishedTask):
             return self._after_the_end(task)
         memory = self._memories.setdefault(uid, TaskMemory(self._clock.now()))
+        if memory.refused_until is not None and self._clock.now() < memory.refused_until:
+            return self._clock.loop_time(memory.refused_until)
         if memory.unsure:
             await self._read_again(task.key)
             memory.unsure = False
@@ -98,17 +112,46 @@ class Tasks:
         for _execution, pod in plan.claims:
             self._pools.claim(pod, task)
         self._pools.wait(uid, task, [(one.execution, one.pool) for one in plan.waiting])
-        if plan.status is not None and not await self._write(task, memory, plan):
-            self.kick(uid)
-            return None
+        if plan.status is not None:
+            written = await self._write(task, memory, plan)
+            if written is None:
+                self.kick(uid)
+                return None
+            plan = written
         for action in plan.actions:
             await self._actor.act(task, memory, action)
         if plan.status is not None and plan.status.completion_time is not None:
             self.kick(uid)  # what an ended task still needs; no watch tells of what we wrote ourselves
         return None if plan.wake_at is None else self._clock.loop_time(plan.wake_at)
 
-    async def _write(self, task: TaskView, memory: TaskMemory, plan: Plan) -> bool:
-        """Write the status, if nobody wrote to the task meanwhile. Otherwise nothing of the plan holds."""
+    async def _write(self, task: TaskView, memory: TaskMemory, plan: Plan) -> Plan | None:
+        """Write the status, if nobody wrote to the task meanwhile. Otherwise nothing of the plan holds.
+
+        Returns:
+            The plan whose status stands now. It is another one where the API server refused what an execution
+            brought, and would again: then the task ends and says so. None: no status was written.
+        """
+        assert plan.status is not None
+        try:
+            return plan if await self._patch(task, memory, plan) else None
+        except Refused as error:
+            if not (is_for_good(error.status) and brings_an_end(task.status, plan.status)):
+                raise
+            log.warning("status of %s: refused: %s %.300s", task.key.name, error.status, error)
+            last = end_without_result(task, plan.status, error.status, str(error), self._clock.now())
+        try:
+            return last if await self._patch(task, memory, last) else None
+        except Refused as error:
+            if not is_for_good(error.status):
+                raise
+            message = f"the API server refuses every status of this task: {error.status}: {str(error)[:300]}"
+            log.error("%s: %s", task.key.name, message)  # noqa: TRY400 - what it says is all there is to know
+            RECONCILE_ERRORS.labels("StatusRefused").inc()
+            await self._actor.act(task, memory, Tell("Warning", "StatusRefused", message))
+            memory.refused_until = self._clock.now() + _REFUSED_PAUSE
+            return None
+
+    async def _patch(self, task: TaskView, memory: TaskMemory, plan: Plan) -> bool:
         assert plan.status is not None
         before = task.status.model_dump(mode="json", by_alias=True, exclude_none=True)
         wire: dict[str, Any] = plan.status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -147,7 +190,7 @@ class Tasks:
         return True
 
     async def _read_again(self, key: ObjectKey) -> None:
-        """Find out what stands now. Claims that it does not have are given back."""
+        """Find out what stands now. Claims that it does not have are given back, those that it has are known."""
         try:
             body = await self._cluster.get(AGENT_TASKS, key.namespace, key.name)
         except NotFound:
@@ -160,6 +203,9 @@ class Tasks:
         now = task_of(body)
         pods = now.pods if isinstance(now, FinishedTask) else _assigned_pods(now)
         self._pools.release(key.uid, keep={pod.uid for pod in pods})
+        if isinstance(now, TaskView):
+            # Another operator may have given it sandboxes; the watch, told of this version, has no news to tell.
+            self._pools.claims.adopt(now)
 
     def _forget(self, key: ObjectKey) -> None:
         """Take note that a task does not exist any more, before a watch tells."""

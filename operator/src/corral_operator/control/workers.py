@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable
@@ -16,6 +17,11 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
+
+
+def _some(pause: float) -> float:
+    """Return a pause, half of it by chance, so that a thousand do not come back in the same moment."""
+    return pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 class Workers(Generic[_K]):
@@ -58,18 +64,22 @@ class Workers(Generic[_K]):
         if alarm is not None:
             alarm.cancel()
 
-    async def close(self) -> None:
-        """Stop looking, until somebody kicks again. What is being written is given up as in a crash."""
-        self._closed = True
+    def halt(self) -> None:
+        """Let nobody go on, from this moment. What is being written is given up as in a crash."""
         for alarm in self._alarms.values():
             alarm.cancel()
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        self._running.clear()
         self._alarms.clear()
         self._dirty.clear()
+        for task in self._running.values():
+            task.cancel()
+
+    async def close(self) -> None:
+        """Halt, and return once everybody has ended. Whoever is kicked afterwards is looked at again."""
+        self._closed = True
+        self.halt()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self.halt()
+        self._running.clear()
         self._closed = False
 
     async def _work(self, key: _K) -> None:
@@ -94,8 +104,7 @@ class Workers(Generic[_K]):
                 else:
                     pause = _FIRST_PAUSE_SECONDS
                     continue
-                # Half of it by chance, so that a thousand tasks do not come back in the same moment.
-                await asyncio.sleep(asked or pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                await asyncio.sleep(asked or _some(pause))
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 self._dirty.add(key)
         finally:
@@ -122,11 +131,20 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def run(self, work: Callable[[], Awaitable[object]], what: str, *, attempts: int = 8) -> None:
-        """Do something that may be done twice."""
+    def run(
+        self, work: Callable[[], Awaitable[object]], what: str, *, attempts: int | None = 8
+    ) -> asyncio.Task[None]:
+        """Do something that may be done twice.
+
+        Args:
+            work: that is done; tried again while the API server does not answer.
+            what: it is, for the log.
+            attempts: after so many it is given up; None: never.
+        """
         task = asyncio.get_running_loop().create_task(self._try(work, what, attempts), name=what)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def close(self, seconds: float = 2.0) -> None:
         """Give what is under way a moment to end."""
@@ -138,15 +156,16 @@ class Background:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @staticmethod
-    async def _try(work: Callable[[], Awaitable[object]], what: str, attempts: int) -> None:
+    async def _try(work: Callable[[], Awaitable[object]], what: str, attempts: int | None) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        for attempt in range(attempts):
+        for attempt in itertools.count(1):
             try:
                 await work()
             except Unavailable as error:
-                if attempt + 1 == attempts:
+                if attempt == attempts:
                     log.warning("%s: given up: %s", what, error)
-                await asyncio.sleep(error.retry_after_seconds or pause)
+                    return
+                await asyncio.sleep(error.retry_after_seconds or _some(pause))
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             except ClusterError as error:
                 log.warning("%s: refused: %s", what, error)

@@ -22,7 +22,7 @@ from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Tell, Waiting
-from corral_operator.decisions.bounds import fit
+from corral_operator.decisions.bounds import fit, short
 from corral_operator.decisions.observed import Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
@@ -214,7 +214,7 @@ class Draft:
             self.executions[execution.name] = fit(execution, others, self.rules.settings, self.now)
             return
         following = self.begin(execution.name, execution.tool, execution.attempt + 1, again_at)
-        message = f"attempt {execution.attempt} ended with {execution.reason}: {execution.message}"
+        message = f"attempt {execution.attempt} ended with {execution.reason}: {short(execution.message)}"
         self.executions[execution.name] = following.model_copy(update={"message": message})
         self.actions.append(Tell("Warning", "Retrying", message))
         self.wake_at(again_at)

@@ -1,0 +1,338 @@
+"""The operator as a whole on an API server in memory: terms of leadership, what is swept, what is refused."""
+
+import asyncio
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from corral.api import SandboxPool
+from corral.policy import Policy
+from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, Refused
+from corral_operator.control.acting import SecretUnusableError
+from corral_operator.control.measuring import forget_pools_but
+from corral_operator.control.operator import Operator
+from corral_operator.metrics import POOL_CLAIMS, POOL_REFILLS, POOL_SANDBOXES
+from corral_operator.settings import Settings
+from eventually import eventually_async
+from unit.operator.api_server import ApiServer, Json
+from unit.operator.factories import raw_pod
+from unit.operator.task_factories import task, task_body
+
+CALCULATE = {"tool": "calculator", "arguments": {"expression": "1"}}
+NO_TOOL = {"tool": "there-is-none"}
+DONE = {"completionTime": "2026-01-01T12:00:00Z", "reason": "Completed"}
+
+
+class Replica:
+    """An operator whose Lease the test holds."""
+
+    def __init__(self, server: ApiServer, **settings: Any) -> None:
+        given = {"sweep_seconds": 3600, "verify_network_policy": False, **settings}
+        self.operator = Operator(server, server, Settings(**given), Policy(), b"k" * 32)
+
+    def lead(self, active: bool) -> None:  # noqa: FBT001 - as the Lease tells it
+        self.operator._leadership.active = active
+        self.operator._leadership_changed(active)
+
+    @property
+    def acts(self) -> bool:
+        return self.operator._acting
+
+
+@asynccontextmanager
+async def running(server: ApiServer, *, leads: bool = True, **settings: Any) -> AsyncIterator[Replica]:
+    """Run an operator's sweep, and stop it in the end."""
+    replica = Replica(server, **settings)
+    if leads:
+        replica.lead(True)
+    sweep = asyncio.get_running_loop().create_task(replica.operator._sweep_for_ever())
+    try:
+        yield replica
+    finally:
+        sweep.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweep
+        await replica.operator.close()
+
+
+def status_of(server: ApiServer, name: str = "job") -> Json:
+    found: Json = server.objects["agenttasks", "team", name].get("status", {})
+    return found
+
+
+def refuse(code: int, *, verb: str, plural: str, times: int | None = None) -> Callable[..., Awaitable[None]]:
+    """Refuse requests of a kind, so many or all."""
+    left = [times]
+
+    async def before(asked: str, of: str, _name: str) -> None:
+        if (asked, of) == (verb, plural) and left[0] != 0:
+            left[0] = None if left[0] is None else left[0] - 1
+            raise Refused(code, "Refused", f"it is wrong: {'x' * 9000}", {})
+
+    return before
+
+
+# --- pages ---
+
+
+async def test_B15_of_a_list_no_page_is_held_while_the_next_one_is_read() -> None:
+    server = ApiServer(page=2)
+    for number in range(5):
+        body = task_body(CALCULATE, DONE, name=f"job-{number}", uid=f"uid-{number}")
+        server.put(AGENT_TASKS, body)
+    seen: list[weakref.ref[Any]] = []
+    left: list[int] = []
+    original = Operator.heard
+
+    def heard(self: Operator, kind: str | None, resource: Any, body: Any) -> None:
+        seen.append(weakref.ref(body))
+        original(self, kind, resource, body)
+
+    server.after_page = lambda page: left.append(len(page) + sum(one() is not None for one in seen))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Operator, "heard", heard)
+        replica = Replica(server)
+        await replica.operator._list(AGENT_TASKS, replica.operator.store.tasks)
+    assert (len(replica.operator.store.tasks), len(seen), left) == (5, 5, [0, 0, 0])
+
+
+# --- terms ---
+
+
+async def test_B13_who_was_acting_when_the_lease_was_lost_does_not_go_on_in_the_next_term() -> None:
+    server, waiting, cancelled = ApiServer(), asyncio.Event(), 0
+    server.put(AGENT_TASKS, task_body(CALCULATE))
+
+    async def before(verb: str, plural: str, _name: str) -> None:
+        nonlocal cancelled
+        if (verb, plural) == ("create", "pods") and not waiting.is_set():
+            waiting.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+                raise
+
+    server.before = before
+    async with running(server) as replica:
+        await waiting.wait()
+        replica.lead(False)
+        replica.lead(True)  # within one sweep: the loop has not come round
+        await eventually_async(lambda: replica.acts)
+        assert cancelled == 1, "a worker of the old term goes on in the new one"
+        await eventually_async(lambda: server.asked("create", "pods"), lambda asked: asked == 2)
+        await eventually_async(lambda: [key for key in server.objects if key[0] == "pods"], bool)
+
+
+async def test_B13_what_was_listed_in_one_term_is_not_acted_on_in_the_next() -> None:
+    server, lists = ApiServer(), [asyncio.Event(), asyncio.Event()]
+    server.put(AGENT_TASKS, task_body(NO_TOOL))
+
+    async def before(verb: str, plural: str, _name: str) -> None:
+        if (verb, plural) == ("list", "agenttasks"):
+            await lists[server.asked("list", "agenttasks") - 1].wait()
+
+    server.before = before
+    async with running(server) as replica:
+        await eventually_async(lambda: server.asked("list", "agenttasks"))
+        replica.lead(False)
+        # Another operator acts meanwhile, on what this list has passed already.
+        replica.lead(True)
+        lists[0].set()
+        await eventually_async(lambda: server.asked("list", "agenttasks"), lambda asked: asked == 2)
+        assert not replica.acts
+        assert server.asked("patch", "agenttasks") == 0
+        lists[1].set()
+        await eventually_async(lambda: status_of(server).get("completionTime"))
+
+
+async def test_B13_nothing_is_deleted_any_more_once_the_lease_is_lost() -> None:
+    server, asked = ApiServer(), asyncio.Event()
+    server.put(AGENT_TASKS, task_body({**CALCULATE, "ttlSecondsAfterFinished": 0}, DONE))
+
+    async def before(verb: str, _plural: str, _name: str) -> None:
+        if verb == "delete":
+            asked.set()
+            await asyncio.Event().wait()
+
+    server.before = before
+    async with running(server) as replica:
+        await asked.wait()
+        replica.lead(False)
+        await eventually_async(lambda: not replica.operator._background._tasks)
+    assert (server.asked("delete", "agenttasks"), len(server.objects)) == (1, 1)
+
+
+async def test_B13_a_task_that_is_read_again_has_the_sandboxes_that_another_operator_gave_it() -> None:
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body(NO_TOOL))
+    sandbox = {"podName": "warm-1", "podUID": "warm-uid", "warm": True}
+    execution = {"name": "main", "tool": "there-is-none", "phase": "Running", "sandbox": sandbox}
+
+    async def before(verb: str, plural: str, _name: str) -> None:
+        body = server.objects["agenttasks", "team", "job"]
+        if (verb, plural) == ("patch", "agenttasks") and "status" not in body:
+            server.put(AGENT_TASKS, {**body, "status": {"executions": [execution]}})
+        if (verb, plural) == ("get", "pods"):
+            await asyncio.Event().wait()  # what has become of the sandbox is not known yet
+
+    server.before = before
+    async with running(server) as replica:
+        claims = replica.operator.pools.claims
+        await eventually_async(lambda: claims.claimer("warm-uid"), lambda task: task == "task-uid")
+
+
+# --- sweeps ---
+
+
+async def test_B13_a_pod_whose_deletion_was_refused_is_asked_for_again_by_the_sweep() -> None:
+    server = ApiServer()
+    pod = server.put(PODS, raw_pod("box"))
+    sandbox = {"podName": "box", "podUID": pod["metadata"]["uid"]}
+    done = {**DONE, "executions": [{"name": "main", "tool": "calculator", "sandbox": sandbox}]}
+    server.put(AGENT_TASKS, task_body(CALCULATE, done))
+    server.before = refuse(403, verb="delete", plural="pods", times=2)
+    async with running(server, sweep_seconds=0.05):
+        await eventually_async(lambda: ("pods", "team", "box") not in server.objects)
+        assert server.asked("delete", "pods") == 3
+
+
+async def test_B13_a_task_whose_time_is_over_is_asked_for_again_by_the_sweep() -> None:
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body({**CALCULATE, "ttlSecondsAfterFinished": 0}, DONE))
+    server.before = refuse(403, verb="delete", plural="agenttasks", times=2)
+    async with running(server, sweep_seconds=0.05):
+        await eventually_async(lambda: not server.objects)
+        assert server.asked("delete", "agenttasks") == 3
+
+
+async def test_a_sweep_asks_nothing_for_ended_tasks_that_have_left_nothing() -> None:
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body({**CALCULATE, "ttlSecondsAfterFinished": 10**9}, DONE))
+    async with running(server, sweep_seconds=0.05):
+        await eventually_async(lambda: server.asked("list", "agenttasks"), lambda sweeps: sweeps > 3)
+        assert {verb for verb, _, _ in server.requests} == {"list"}
+
+
+# --- what the API server refuses ---
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(400, "SandboxFailed"), (413, "OutputLimit"), (422, "SandboxFailed")]
+)
+async def test_B13_a_result_that_is_refused_for_good_ends_the_task_without_it(code: int, reason: str) -> None:
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body(NO_TOOL))
+    server.before = refuse(code, verb="patch", plural="agenttasks", times=1)
+    async with running(server):
+        await eventually_async(lambda: status_of(server).get("completionTime"))
+        await eventually_async(lambda: server.asked("create", "events"))
+    status = status_of(server)
+    assert (status["phase"], status["reason"]) == ("Failed", reason)
+    assert status["message"].startswith(
+        "the task ended with ToolNotFound, but the API server refused the result"
+    )
+    assert f"{code}: it is wrong: xxx" in status["message"]
+    assert len(status["message"]) < 500, "it is quoted briefly"
+    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    assert conditions["Finished"] == ("True", reason)
+    assert server.asked("patch", "agenttasks") == 2
+
+
+async def test_B13_what_ran_keeps_its_sandbox_when_its_end_is_refused() -> None:
+    server = ApiServer()
+    sandbox = {"podName": "box", "podUID": "gone", "warm": True}
+    execution = {"name": "main", "tool": "calculator", "phase": "Running", "sandbox": sandbox}
+    status = {"executions": [execution], "startTime": "2026-01-01T12:00:00Z", "phase": "Running"}
+    server.put(AGENT_TASKS, task_body({**CALCULATE, "activeDeadlineSeconds": 1}, status))
+    server.before = refuse(422, verb="patch", plural="agenttasks", times=1)
+    async with running(server):
+        await eventually_async(lambda: status_of(server).get("completionTime"))
+    (found,) = status_of(server)["executions"]
+    assert (found["reason"], found["phase"], found["sandbox"]["podName"]) == (
+        "SandboxFailed",
+        "Failed",
+        "box",
+    )
+
+
+async def test_B13_a_task_whose_every_status_is_refused_is_told_and_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("corral_operator.control.tasks._REFUSED_PAUSE", timedelta(seconds=0.5))
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body(NO_TOOL))
+    server.before = refuse(422, verb="patch", plural="agenttasks", times=4)
+    with caplog.at_level(logging.ERROR):
+        async with running(server) as replica:
+            await eventually_async(lambda: server.asked("create", "events"))
+            replica.operator.tasks.kick("task-uid")
+            await asyncio.sleep(0.1)
+            assert server.asked("patch", "agenttasks") == 2, "whoever kicks"
+            await eventually_async(lambda: status_of(server).get("completionTime"))
+    assert server.asked("patch", "agenttasks") == 5
+    assert status_of(server)["reason"] == "ToolNotFound", "what was refused is taken now"
+    events = [body for key, body in server.objects.items() if key[0] == "events"]
+    assert {event["reason"] for event in events} == {"StatusRefused", "ToolNotFound"}
+    assert "the API server refuses every status of this task: 422" in caplog.text
+
+
+async def test_B13_a_refusal_that_may_pass_is_waited_out() -> None:
+    server = ApiServer()
+    server.put(AGENT_TASKS, task_body(NO_TOOL))
+    server.before = refuse(403, verb="patch", plural="agenttasks", times=1)
+    async with running(server):
+        await eventually_async(lambda: status_of(server).get("completionTime"))
+    assert status_of(server)["reason"] == "ToolNotFound"
+
+
+# --- secrets ---
+
+
+async def test_B7_who_names_a_secret_is_not_told_what_else_it_holds() -> None:
+    server = ApiServer()
+    server.put(
+        SECRETS, {"metadata": {"namespace": "team", "name": "theirs"}, "data": {"root-password": "eA=="}}
+    )
+    replica = Replica(server)
+    reference = {"name": "theirs", "key": "guess", "env": "GUESS"}
+    with pytest.raises(SecretUnusableError) as error:
+        await replica.operator.tasks._actor._read_secrets(task({**CALCULATE, "secretRefs": [reference]}))
+    assert str(error.value) == "Secret theirs has no key guess; add it, or correct spec.secretRefs"
+
+
+# --- metrics ---
+
+
+def _pools(metric: Any) -> set[str]:
+    return {one.labels["pool"] for family in metric.collect() for one in family.samples}
+
+
+async def test_M9_the_series_of_a_pool_end_with_it() -> None:
+    for pool in ("stays", "goes"):
+        POOL_SANDBOXES.labels("forgetful", pool, "ready").set(1)
+        POOL_CLAIMS.labels("forgetful", pool, "miss").inc()
+        POOL_REFILLS.labels("forgetful", pool).inc()
+    POOL_REFILLS.labels("elsewhere", "stays").inc()
+    forget_pools_but({("forgetful", "stays")})
+    assert [_pools(metric) for metric in (POOL_SANDBOXES, POOL_CLAIMS, POOL_REFILLS)] == [{"stays"}] * 3
+    assert POOL_REFILLS.labels("forgetful", "stays")._value.get() == 1
+    forget_pools_but(set())
+    assert [_pools(metric) for metric in (POOL_SANDBOXES, POOL_CLAIMS, POOL_REFILLS)] == [set()] * 3
+
+
+async def test_M9_who_stands_by_tells_nothing_of_pools() -> None:
+    server = ApiServer()
+    pool = SandboxPool.model_validate({"metadata": {"name": "small"}, "spec": {"replicas": 0}}).to_wire()
+    pool["metadata"] |= {"namespace": "team", "uid": "pool-uid", "generation": 1}
+    server.put(POOLS, pool)
+    async with running(server) as replica:
+        await eventually_async(lambda: _pools(POOL_SANDBOXES), lambda pools: pools == {"small"})
+        replica.lead(False)
+        await eventually_async(lambda: _pools(POOL_SANDBOXES), lambda pools: pools == set())
