@@ -8,7 +8,7 @@ import pytest
 
 from corral.api import Phase, Reason
 from corral.sandbox.port import Owner
-from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, Start, Tell
+from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, ReadLog, Start, Tell
 from corral_operator.decisions.observed import Observed, Printed, RunView
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView
@@ -327,14 +327,19 @@ def test_B13_a_program_seen_running_has_its_pod_written_down_and_ends_at_its_tim
     assert plan.status.executions[0].sandbox.pod_uid == box.key.uid
     assert plan.wake_at == NOW + timedelta(seconds=60)
     late = _look(again(_program(), plan), box, seconds=60)
+    assert late.status is None
+    assert late.actions == (ReadLog("main", 1, box.key),)
+    late = _look(again(_program(), plan), box, seconds=60, logs={"main": Printed("begun")})
     assert late.status is not None
+    assert late.status.executions[0].output is not None
+    assert late.status.executions[0].output.stdout == "begun"
     assert late.status.reason is Reason.DEADLINE_EXCEEDED
     assert of_type(late, DeletePod) == [DeletePod(box.key)]
 
 
 def test_M1_a_programs_log_is_waited_for_and_is_its_result() -> None:
     box = _container(terminated("Completed", 0), phase="Succeeded")
-    assert not _look(_program(), box).actions
+    assert _look(_program(), box).actions == (ReadLog("main", 1, box.key),)
     plan = _look(_program(), box, logs={"main": Printed("out", "err")})
     assert plan.status is not None
     (main,) = plan.status.executions

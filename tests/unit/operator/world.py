@@ -12,9 +12,18 @@ from typing import Any
 from corral.api import AgentTaskStatus, ExecutionStatus, OnFailure, Reason, StepOutcome, WhenEmpty
 from corral.api.chain import fatal_step
 from corral.sandbox.port import Owner
-from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, Resize, Start, Tell
+from corral_operator.decisions.actions import (
+    Ask,
+    Cancel,
+    CreatePod,
+    DeletePod,
+    Plan,
+    ReadLog,
+    Resize,
+    Start,
+    Tell,
+)
 from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
-from corral_operator.decisions.programs import RUNNER
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView, task_view
 from corral_operator.names import cold_pod_name
@@ -318,7 +327,6 @@ class World:
             return None
         self.looks += 1
         self._look_for_pods()
-        self._fetch_logs()
         seen = memory.task
         plan = decide(seen, self.observe(), self.now, self.rules)
         check_plan(self, seen, plan)
@@ -362,15 +370,6 @@ class World:
             else:
                 memory.absent.add(name)
 
-    def _fetch_logs(self) -> None:
-        memory = self.memory
-        for execution in memory.task.status.executions:
-            sandbox = execution.sandbox
-            if sandbox is not None and RUNNER in sandbox.weakened and execution.reason is None:
-                view = memory.pods.get(sandbox.pod_name or "")
-                if view is not None and view.container.terminated is not None:
-                    memory.logs[execution.name, execution.attempt] = Printed("printed")
-
     def _act(self, action: object) -> None:
         match action:
             case CreatePod():
@@ -384,6 +383,8 @@ class World:
             case Ask():
                 if (followed := self.memory.runs.get(action.execution)) is not None:
                     followed.view = replace(followed.view, asked_at=self.now)
+            case ReadLog():
+                self.memory.logs[action.execution, action.attempt] = Printed("printed")
             case DeletePod():
                 self.memory.spent.add(action.pod.uid)
                 self._delete(action.pod)

@@ -15,6 +15,7 @@ from corral_operator.cluster.port import (
     SECRETS,
     AlreadyExists,
     Cluster,
+    ClusterError,
     NotFound,
     Refused,
     Unavailable,
@@ -34,13 +35,16 @@ from corral_operator.decisions.actions import (
     CreatePod,
     DeletePod,
     DeleteTask,
+    ReadLog,
     Resize,
     Start,
     Tell,
 )
 from corral_operator.decisions.api_refusal import Later, api_refusal
+from corral_operator.decisions.observed import Printed
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.metrics import EXECUTIONS_STARTED, POOL_CLAIMS
+from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey
 
@@ -99,6 +103,9 @@ class Actor:
                 await self._runs.cancel(task.key.uid, action.execution)
             case Ask():
                 self._runs.ask(task.key.uid, action.execution)
+            case ReadLog():
+                memory.logs[action.execution, action.attempt] = await self._printed(action.pod)
+                self._kick(task.key.uid)
             case DeletePod():
                 self.delete_pod(action.pod)
             case DeleteTask():
@@ -145,6 +152,23 @@ class Actor:
         EXECUTIONS_STARTED.labels("cold").inc()
         if action.missed_pool is not None:
             POOL_CLAIMS.labels(namespace, action.missed_pool, "miss").inc()
+
+    async def _printed(self, pod: ObjectKey) -> Printed:
+        """Read both streams of a container apart, or, where the API server cannot, together."""
+        limit = self._settings.status_output_bytes + 1
+
+        async def read(stream: str) -> str:
+            data = await self._cluster.logs(pod.namespace, pod.name, CONTAINER, limit, stream)
+            return data.decode("utf-8", "replace")
+
+        try:
+            return Printed(await read("Stdout"), await read("Stderr"))
+        except ClusterError:
+            pass
+        try:
+            return Printed(await read("All"))
+        except ClusterError as error:  # the node is gone, or the log was never written
+            return Printed("", f"(the log could not be read: {error})")
 
     async def _resize(self, task: TaskView, memory: TaskMemory, action: Resize) -> None:
         patch = resize_patch(action.pod, action.size, self._settings)

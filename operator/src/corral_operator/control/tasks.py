@@ -26,13 +26,11 @@ from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
 from corral_operator.control.workers import Workers
 from corral_operator.decisions.actions import CreatePod, Plan, Tell
-from corral_operator.decisions.observed import Printed, Rules
-from corral_operator.decisions.programs import RUNNER
+from corral_operator.decisions.observed import Rules
 from corral_operator.decisions.refused_status import brings_an_end, end_without_result, is_for_good
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.metrics import RECONCILE_ERRORS
-from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
 from corral_operator.views import ObjectKey
 
@@ -104,7 +102,6 @@ class Tasks:
             memory.unsure = False
             return await self._look(uid)
         await self._look_for_pods(task, memory)
-        await self._fetch_logs(task, memory)
         catalogue = self._store.catalogue(task.key.namespace)
         rules = Rules(self._settings, self._policy, catalogue, self.policies_enforced)
         observed = observe(task, memory, self._store, self._pools, self._runs)
@@ -251,34 +248,6 @@ class Tasks:
                 self._store.pods.put(await self._cluster.get(PODS, task.key.namespace, name))
             except NotFound:
                 memory.absent.add(name)
-
-    async def _fetch_logs(self, task: TaskView, memory: TaskMemory) -> None:
-        """Read what programs in images without a runner printed, once their containers have ended."""
-        for execution in task.status.executions:
-            sandbox, attempt = execution.sandbox, (execution.name, execution.attempt)
-            if execution.reason is not None or sandbox is None or RUNNER not in sandbox.weakened:
-                continue
-            pod = self._store.pods.named(task.key.namespace, sandbox.pod_name or "")
-            if pod is None or pod.container.terminated is None or attempt in memory.logs:
-                continue
-            memory.logs[attempt] = await self._printed(pod.key)
-
-    async def _printed(self, pod: ObjectKey) -> Printed:
-        """Read both streams of a container apart, or, where the API server cannot, together."""
-        limit = self._settings.status_output_bytes + 1
-
-        async def read(stream: str) -> str:
-            data = await self._cluster.logs(pod.namespace, pod.name, CONTAINER, limit, stream)
-            return data.decode("utf-8", "replace")
-
-        try:
-            return Printed(await read("Stdout"), await read("Stderr"))
-        except ClusterError:
-            pass
-        try:
-            return Printed(await read("All"))
-        except ClusterError as error:  # the node is gone, or the log was never written
-            return Printed("", f"(the log could not be read: {error})")
 
 
 def _assigned_pods(task: TaskView) -> tuple[ObjectKey, ...]:

@@ -75,6 +75,15 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadLog:
+    """Read what the program of a pod without a runner has printed, and look at the task again."""
+
+    execution: str
+    attempt: int
+    pod: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePod:
     """Take a pod away whose work is done or is not wanted any more."""
 
@@ -95,7 +104,7 @@ class Tell:
     message: str
 
 
-Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | DeletePod | DeleteTask | Tell
+Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | ReadLog | DeletePod | DeleteTask | Tell
 
 
 @dataclass(frozen=True, slots=True)

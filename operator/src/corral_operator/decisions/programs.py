@@ -18,7 +18,7 @@ from corral.api import (
     time_text,
 )
 from corral.sandbox.plan import Planned
-from corral_operator.decisions.actions import CreatePod, Program
+from corral_operator.decisions.actions import CreatePod, Program, ReadLog
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.plain_result import plain_result
 from corral_operator.decisions.pod_failure import patience_ends, pod_failure, pod_gone
@@ -128,25 +128,22 @@ def _look_at_pod(
             return  # its pod has a deadline of its own
         wall_seconds = planned.request.limits.wall_seconds
         end = container.started_at + timedelta(seconds=wall_seconds)
-        if draft.now >= end:
-            message = f"the program ran longer than limits.timeout, {wall_seconds:g} s"
-            draft.end(execution, Reason.DEADLINE_EXCEEDED, message, ran=True)
-        else:
+        if draft.now < end:
             draft.wake_at(end)
+            return
+        said = _with_output(draft, execution, pod)
+        if said is not None:
+            message = f"the program ran longer than limits.timeout, {wall_seconds:g} s"
+            draft.end(said, Reason.DEADLINE_EXCEEDED, message, ran=True)
     else:
         draft.wake_at(patience_ends(pod, patience) or draft.now + patience)
 
 
 def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | None, pod: PodView) -> None:
-    printed = draft.observed.logs.get(execution.name)
-    if printed is None:
-        return  # the log is read before the next look
-    result = plain_result(pod)
-    timings = (execution.timings or Timings()).model_copy(
-        update={"started": None if pod.container.started_at is None else time_text(pod.container.started_at)}
-    )
-    output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=printed.stderr, truncated=False)
-    execution = execution.model_copy(update={"output": output, "timings": timings})
+    said = _with_output(draft, execution, pod)
+    if said is None:
+        return
+    execution, result = said, plain_result(pod)
     if result is None:
         failure = pod_failure(pod, draft.now, timedelta(0)) or pod_gone(pod.key.name, pod.node, pod)
         draft.fail(execution, failure)
@@ -157,6 +154,19 @@ def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | No
         draft.finish(with_program_result(execution, json, draft.now), ran=True, pod=pod)
     else:
         draft.end(execution, result.reason, result.message, ran=True)
+
+
+def _with_output(draft: Draft, execution: ExecutionStatus, pod: PodView) -> ExecutionStatus | None:
+    """Return an execution with what its program printed; None: that is read before the next look."""
+    printed = draft.observed.logs.get(execution.name)
+    if printed is None:
+        draft.actions.append(ReadLog(execution.name, execution.attempt, pod.key))
+        return None
+    timings = (execution.timings or Timings()).model_copy(
+        update={"started": None if pod.container.started_at is None else time_text(pod.container.started_at)}
+    )
+    output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=printed.stderr, truncated=False)
+    return execution.model_copy(update={"output": output, "timings": timings})
 
 
 def _create(draft: Draft, execution: ExecutionStatus, planned: Planned) -> None:
