@@ -14,6 +14,7 @@ import secrets
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from faults.api import Api, ApiError
@@ -102,10 +103,10 @@ class Harness:
         self._operators.children[name].step_clock(seconds)
 
     async def do_kill_at_writes(
-        self, name: str, seed: int, stages: list[Any], gap: list[int], kills: int
+        self, name: str, seed: int, stages: list[Any], gap: list[int], kills: int, kinds: Sequence[str] = ()
     ) -> None:
         """Kill an operator at writes chosen by a seed."""
-        plan = KillPlan(random.Random(seed), tuple(stages), (gap[0], gap[1]), kills)
+        plan = KillPlan(random.Random(seed), tuple(stages), (gap[0], gap[1]), kills, frozenset(kinds))
         self._operators.children[name].follow(plan)
 
     async def do_kills(self, name: str) -> list[str]:

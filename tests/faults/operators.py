@@ -28,6 +28,8 @@ class KillPlan:
     gap: tuple[int, int]
     #: How many kills at most.
     left: int
+    #: At writes of these kinds alone, as ``create pods``; none: at any.
+    kinds: frozenset[str] = frozenset()
     #: Writes of this life until the next one.
     until: int = 0
     #: What it was killed at, in words.
@@ -141,6 +143,8 @@ class Child:
         if plan is None or not plan.until or not write.number:
             return None
         kind = write.request.kind
+        if plan.kinds and kind not in plan.kinds:
+            return None
         if sum(one.startswith(f"{kind} ") for one in plan.done) >= _ENOUGH_OF_A_KIND:
             return None
         plan.until -= 1

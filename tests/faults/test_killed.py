@@ -12,6 +12,7 @@ from faults.scene import Scene
 #: Seconds that go into seeds; the first round always runs to its end.
 _BUDGET_SECONDS = float(os.environ.get("CORRAL_FAULTS_KILL_SECONDS", "45"))
 _FIRST_SEED = int(os.environ.get("CORRAL_FAULTS_SEED", "1"))
+_WRITES = ("create pods", "patch agenttasks/status", "delete pods")
 _PAST_A_WRITE = ["unanswered", "answered"]
 
 
@@ -21,13 +22,16 @@ def test_B13_killed_after_each_write_in_turn(scene: Scene, stage: str) -> None:
     scene.open(pool=3)
     scene.operate()
     scene.warm_up(3)
-    scene.harness.call("kill_at_writes", name="a", seed=1, stages=[stage], gap=[1, 1], kills=24)
-    scene.submit(workload.batch(stage[:2]))
-    scene.finish(seconds=300)
-    kills = scene.harness.call("kills", name="a")
+    kills = []
+    for number, kind in enumerate(_WRITES):
+        harness = scene.harness
+        harness.call("kill_at_writes", name="a", seed=1, stages=[stage], gap=[1, 1], kills=6, kinds=[kind])
+        scene.submit(workload.batch(f"{stage[:2]}{number}", own=1))
+        scene.finish(seconds=180)
+        kills += scene.harness.call("kills", name="a")
     scene.check(f"killed at {len(kills)} writes in turn, {stage}")
-    print(sorted(set(kills)))
-    assert {f"create pods {stage}", f"patch agenttasks/status {stage}", f"delete pods {stage}"} <= set(kills)
+    assert set(kills) == {f"{kind} {stage}" for kind in _WRITES}
+    assert len(kills) >= 4 * len(_WRITES)
 
 
 @pytest.mark.timeout(900)
