@@ -103,7 +103,14 @@ class Harness:
         self._operators.children[name].step_clock(seconds)
 
     async def do_kill_at_writes(
-        self, name: str, seed: int, stages: list[Any], gap: list[int], kills: int, kinds: Sequence[str] = ()
+        self,
+        *,
+        name: str,
+        seed: int,
+        stages: list[Any],
+        gap: list[int],
+        kills: int,
+        kinds: Sequence[str] = (),
     ) -> None:
         """Kill an operator at writes chosen by a seed."""
         plan = KillPlan(random.Random(seed), tuple(stages), (gap[0], gap[1]), kills, frozenset(kinds))
