@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 PORT = 7070
 _BACKLOG = 64
+#: Of SHA-256; a hash in hexadecimal fills one.
+_BLOCK_BYTES = 64
 #: A peer that vanished without a word, as with its node, is dropped after half a minute.
 _KEEPALIVE = (
     (_socket.TCP_KEEPIDLE, 15),
@@ -22,7 +24,7 @@ _KEEPALIVE = (
 class Listener:
     """The socket and the tokens of one runner."""
 
-    __slots__ = ("_rights", "socket")
+    __slots__ = ("_rights", "_start_sha256", "socket")
 
     def __init__(self, socket: "_socket.socket", start_sha256: str, read_sha256: str) -> None:
         """Begin.
@@ -35,6 +37,7 @@ class Listener:
         """
         socket.setblocking(False)
         self.socket = socket
+        self._start_sha256 = start_sha256
         self._rights = {start_sha256: (True, True), read_sha256: (False, True)}
 
     def accept(self) -> "_socket.socket | None":
@@ -64,6 +67,13 @@ class Listener:
             if _compare_digest(known, digest):
                 return rights
         return None
+
+    def proof(self, nonce: str) -> str:
+        """Show that this is the runner that was told the start token's hash: HMAC-SHA256 (RFC 2104) with it as key."""
+        # `hmac` brings OpenSSL along, as `hashlib` does.
+        key = self._start_sha256.encode().ljust(_BLOCK_BYTES, b"\0")
+        inner = _sha256(bytes(byte ^ 0x36 for byte in key) + b"runner/" + nonce.encode())
+        return _sha256(bytes(byte ^ 0x5C for byte in key) + bytes.fromhex(inner))
 
 
 def open_listener(settings: "Settings", environment: "Environment") -> Listener:

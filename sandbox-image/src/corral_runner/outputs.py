@@ -1,6 +1,7 @@
 """The files of a finished execution that go back to its owner."""
 
 from corral_runner.frames import as_base64
+from corral_runner.jsonlines import encode
 from corral_runner.report import clean
 from corral_runner.workspace import Refused, Workspace
 
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
     from corral_runner.execution import Execution
     from corral_runner.frames import FrameBuffer
 
-#: A result names each file; so many names fit into a line of the protocol.
+#: A result names each file, and what was skipped once more in the reason. Beside a tool's value of 256 KiB, so much
+#: fits into a line of the protocol.
 _MOST_FILES = 1000
+_NAMES_BYTES = 256 * 1024
 _MOST_PATH_CHARACTERS = 1024
 
 
@@ -23,17 +26,28 @@ def send(workspace: Workspace, execution: "Execution", frames: "FrameBuffer") ->
     room = execution.outputs_limit_bytes
     files: list[dict[str, Any]] = []
     found = workspace.find(execution.outputs)
-    for path in found[:_MOST_FILES]:
+    told = _fitting(found)
+    for path in told:
         size, why = _send_one(workspace, path, room, frames)
         if why is not None:
             files.append({"path": clean(path, _MOST_PATH_CHARACTERS), "size": size, "skipped": why})
         else:
             room -= size
             files.append({"path": path, "size": size})
-    if len(found) > _MOST_FILES:
-        why = f"{len(found) - _MOST_FILES} more files match, and at most {_MOST_FILES} are sent back"
-        files.append({"path": clean(found[_MOST_FILES], _MOST_PATH_CHARACTERS), "size": 0, "skipped": why})
+    if len(found) > len(told):
+        why = f"{len(found) - len(told)} more files match, and no more than {len(told)} fit into a result"
+        files.append({"path": clean(found[len(told)], _MOST_PATH_CHARACTERS), "size": 0, "skipped": why})
     return files
+
+
+def _fitting(paths: "list[str]") -> "list[str]":
+    """Return the first paths, as many as a result can name."""
+    room = _NAMES_BYTES
+    for count, path in enumerate(paths[:_MOST_FILES]):
+        room -= len(encode(path))
+        if room < 0:
+            return paths[:count]
+    return paths[:_MOST_FILES]
 
 
 def _send_one(workspace: Workspace, path: str, room: int, frames: "FrameBuffer") -> "tuple[int, str | None]":

@@ -240,6 +240,8 @@ class Server:
     def _request(self, connection: Connection, operation: str, request: "dict[str, Any]") -> None:
         if operation == "hello":
             self._hello(connection, str(request["token"]))
+        elif operation == "prove" and self._listener is not None:
+            connection.answer({"type": "proof", "proof": self._listener.proof(str(request["nonce"]))})
         elif not connection.may_read:
             self._refuse(connection, "Unauthenticated", "say hello with a token first")
         elif operation == "follow":

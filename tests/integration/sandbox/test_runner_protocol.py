@@ -1,5 +1,7 @@
 """The runner's protocol on a listening socket: who may do what, what survives, what is refused."""
 
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventually import eventually_async
-from integration.sandbox.serving import READ_TOKEN, Peer, Serving, sequence, start_request
+from integration.sandbox.serving import READ_TOKEN, START_TOKEN, Peer, Serving, sequence, start_request
 from sandboxes import function, shell
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -48,6 +50,20 @@ async def test_the_read_token_may_only_follow(shared: Serving, operation: str) -
     assert (await peer.next())["code"] == "Forbidden"
     await peer.send(op="follow")
     assert (await peer.next())["type"] == "ready"
+    await peer.close()
+
+
+@pytest.mark.parametrize("nonce", ["", "5f1c", "x" * 10_000, "wörld"])
+async def test_the_runner_proves_to_whoever_asks_that_it_knows_the_hash_of_its_token(
+    shared: Serving, nonce: str
+) -> None:
+    peer = await shared.peer(None)
+    await peer.send(op="prove", nonce=nonce)
+    key = hashlib.sha256(START_TOKEN.encode()).hexdigest().encode()
+    proof = hmac.new(key, b"runner/" + nonce.encode(), "sha256").hexdigest()
+    assert await peer.next() == {"type": "proof", "proof": proof}
+    await peer.send(op="describe")
+    assert (await peer.next())["code"] == "Unauthenticated", "to ask opens nothing"
     await peer.close()
 
 
@@ -219,6 +235,28 @@ async def test_M5_neither_token_is_in_the_tool_s_environment(runner: Serving) ->
     await peer.close()
 
 
+@pytest.mark.parametrize(("name", "fitting"), [("a", 1000), ("\u0436" * 120, 360)], ids=["short", "long"])
+async def test_a_result_names_as_many_files_as_fit_into_a_line(
+    runner: Serving, name: str, fitting: int
+) -> None:
+    peer = await runner.peer()
+    await peer.send(op="follow")
+    code = (
+        f"def main():\n  for n in range(1010): open(f'{name}{{n:04}}', 'w').close()\n  return 'x' * 250_000"
+    )
+    run = {"function": {"code": code, "entrypoint": "main"}}
+    await peer.send(**start_request(run, outputs=["*"], outputsLimitBytes=1 << 20))
+    result = (await peer.until("result"))[-1]
+    assert result["reason"] == "Completed"
+    assert len(json.dumps(result)) < 1 << 20
+    *sent, last = result["files"]
+    assert (len(sent), any("skipped" in file for file in sent)) == (fitting, False)
+    assert (
+        last["skipped"] == f"{1010 - fitting} more files match, and no more than {fitting} fit into a result"
+    )
+    await peer.close()
+
+
 # --- what is no request ---
 
 NO_REQUESTS = {
@@ -247,6 +285,8 @@ NO_REQUESTS = {
     "from_list": b'{"op":"follow","from":[]}',
     "huge_number": b'{"op":"follow","from":' + b"9" * 5000 + b"}",
     "hello_without_token": b'{"op":"hello"}',
+    "prove_without_nonce": b'{"op":"prove"}',
+    "prove_surrogate": b'{"op":"prove","nonce":"\\ud800"}',
     "put_without_path": b'{"op":"put","data":""}',
     "put_without_data": b'{"op":"put","path":"x"}',
     "put_number": b'{"op":"put","path":"x","data":1}',

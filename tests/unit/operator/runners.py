@@ -6,10 +6,12 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
+
+from corral_operator.sandboxes.tokens import runner_proof
 
 TOKEN = "start-token"
 READY = {
@@ -76,6 +78,8 @@ class ScriptedRunner:
         self.executions: list[str] = []
         #: Requests that came and change something.
         self.requests: list[dict[str, Any]] = []
+        #: What peers have said to be allowed in.
+        self.tokens: list[str] = []
         self.connections = 0
         #: What a start brings.
         self.brings: list[dict[str, Any]] = [{"type": "started", "pid": 1, "attempt": 1}, RESULT]
@@ -85,9 +89,20 @@ class ScriptedRunner:
         self.refuses: str | None = None
         #: Sent as they are when somebody connects, instead of anything else.
         self.says: list[bytes] | None = None
+        #: What is sent as it is, as fast as it is read, to who follows from a number on, instead of frames.
+        self.floods: Callable[[int], Iterator[bytes]] | None = None
+        self.flooded_bytes = 0
+        #: Who followed has hung up in the midst of that.
+        self.is_cut_off = False
+        #: Reads nothing more once it has said whom it serves.
+        self.reads_no_more = False
         self.is_silent = False
         self.port = 0
+        #: The token whose pod it is.
+        self.token = TOKEN
         self._writers: set[asyncio.StreamWriter] = set()
+        self._followers: set[asyncio.StreamWriter] = set()
+        self._flooding: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -100,6 +115,8 @@ class ScriptedRunner:
         finally:
             server.close()
             runner.hang_up()
+            for task in runner._flooding:
+                task.cancel()
             await asyncio.sleep(0.01)
 
     def hang_up(self) -> None:
@@ -111,7 +128,7 @@ class ScriptedRunner:
         """Send frames to who follows."""
         for frame in frames:
             self.frames.append({"execution": self.executions[-1] if self.executions else None, **frame})
-        for writer in self._writers:
+        for writer in self._followers:
             self._send(writer, len(self.frames) - len(frames))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,12 +141,21 @@ class ScriptedRunner:
                 if self.says is None and not self.is_silent:
                     self._take(json.loads(line), writer)
         self._writers.discard(writer)
+        self._followers.discard(writer)
         writer.close()
 
     def _take(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         match request["op"]:
+            case "prove":
+                proof = {"type": "proof", "proof": runner_proof(self.token, request["nonce"])}
+                writer.write(json.dumps(proof).encode() + b"\n")
             case "follow":
-                self._send(writer, request.get("from", 0))
+                self._followers.add(writer)
+                first = request.get("from", 0)
+                if self.floods is None:
+                    self._send(writer, first)
+                else:
+                    self._flooding.add(asyncio.create_task(self._flood(writer, self.floods(first))))
             case "describe":
                 answer = {
                     "type": "description",
@@ -138,6 +164,8 @@ class ScriptedRunner:
                     "running": False,
                 }
                 writer.write(json.dumps(answer).encode() + b"\n")
+                if self.reads_no_more:
+                    cast("asyncio.Transport", writer.transport).pause_reading()
             case "start":
                 self.requests.append(request)
                 ident = request["execution"]["id"]
@@ -148,9 +176,18 @@ class ScriptedRunner:
                     self.owner, self.executions = request["owner"], [*self.executions, ident]
                     self.bring(*self.brings)
             case "hello":
-                pass
+                self.tokens.append(request["token"])
             case _:
                 self.requests.append(request)
+
+    async def _flood(self, writer: asyncio.StreamWriter, pieces: Iterator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                self.flooded_bytes += len(piece)
+        except ConnectionError:
+            self.is_cut_off = True
 
     def _send(self, writer: asyncio.StreamWriter, first: int) -> None:
         for seq, frame in enumerate(self.frames[first:], start=first):

@@ -14,7 +14,8 @@ from corral.api import DEFAULT_LIMITS, InputFile, Reason, ResolvedLimits
 from corral.sandbox.errors import SandboxLostError
 from corral.sandbox.execution import Record
 from corral.sandbox.port import ExecutionRequest, Owner
-from corral_operator.sandboxes.link import Description, Link
+from corral_operator.sandboxes.channel import Description
+from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
 from corral_operator.views import ObjectKey
 from eventually import eventually_async
@@ -106,8 +107,26 @@ async def test_M1_a_real_runner_that_is_cancelled_says_so_and_keeps_what_was_pri
 
 async def test_M5_a_real_runner_does_not_answer_to_another_token(tmp_path: Path) -> None:
     async with real_runner(tmp_path) as port, _linked(port, "wrong") as (link, heard):
-        await eventually_async(lambda: link.trouble, lambda trouble: trouble == "no such token")
+        await eventually_async(lambda: link.trouble, lambda trouble: "not the pod's runner" in trouble)
         assert (link.unused, heard) == (False, [])
+
+
+async def test_M5_a_real_runner_may_send_all_that_its_limits_let_a_tool_print(tmp_path: Path) -> None:
+    # What takes most room on the way: single characters, as fast as the tool can, and each is six of JSON.
+    code = (
+        "import os\n"
+        "def main():\n"
+        "  for _ in range(20_000): os.write(1, b'\\0'), os.write(2, b'\\0')\n"
+        "  os.write(1, bytes((1 << 20) - 40_000))\n"
+        "  open('out', 'wb').write(bytes(1 << 19))\n"
+        "  return 'x' * 200_000"
+    )
+    request = replace(_request(code), outputs=("out",), outputs_limit_bytes=1 << 19)
+    async with real_runner(tmp_path) as port, _linked(port) as (link, _):
+        view = await _run(link, request).follow()
+        assert view.ended is not None
+        assert (view.ended.reason, view.ended.message) == (Reason.COMPLETED, None)
+        assert [file.size for file in view.ended.files] == [1 << 19]
 
 
 # --- broken connections ---
@@ -280,24 +299,25 @@ async def test_M2_a_flood_of_output_is_kept_up_to_a_bound_and_the_result_still_c
             assert view.ended.output is not None
             assert (len(view.ended.output.stdout), view.ended.output.truncated) == (1000, True)
             assert link._channel is not None
-            assert not any(link._channel._frames), "frames that were read are not kept"
+            assert not link._channel._unread, "frames that were read are not kept"
 
 
 # --- ends ---
 
 
 @pytest.mark.parametrize("when", ["before it answers", "while it runs"])
-async def test_M2_whoever_waits_hears_that_the_pod_is_gone(when: str) -> None:
+async def test_M2_whoever_waits_hears_that_the_give_up(when: str) -> None:
     async with ScriptedRunner.started() as runner:
         runner.brings = []
         runner.is_silent = when == "before it answers"
         async with _linked(runner.port) as (link, _):
             following = asyncio.create_task(_run(link, _request()).follow())
             await eventually_async(lambda: runner.connections if runner.is_silent else runner.executions)
-            link.pod_is_gone("the pod box is gone")
-            link.pod_is_gone("told twice")
+            link.give_up("the pod box is gone")
+            link.give_up("told twice")
             view = await following
             assert view.lost == "the pod box is gone"
+            assert link.silent_since is not None
 
 
 async def test_B13_closing_leaves_the_runner_alone() -> None:

@@ -41,6 +41,7 @@ def _decide(state: PoolState, pods: Sequence[PodView], **given: Any) -> PoolPlan
     arguments: dict[str, Any] = {
         "claimed": frozenset(),
         "spent": frozenset(),
+        "silent": {},
         "creating": 0,
         "memory": None,
         "patience": PATIENCE,
@@ -173,6 +174,22 @@ def test_M4_sandboxes_that_crash_again_and_again_are_made_ever_more_slowly() -> 
         assert retry.create == 1  # one, to see whether it comes up
         memory, now = retry.memory, now + timedelta(seconds=5)
     assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
+
+
+def test_B13_a_runner_that_does_not_answer_for_as_long_as_a_start_may_take_is_replaced() -> None:
+    silent = {"uid-mute": NOW - timedelta(seconds=200), "uid-hers": NOW - timedelta(seconds=900)}
+    pods = [_pod("mute", ready=False, age=4000), _pod("hers", ready=False), _pod("fine")]
+    plan = _decide(_state(2), pods, silent=silent, claimed={"uid-hers"})
+    assert (plan.create, _deleted(plan), plan.wake_at) == (0, [], NOW + timedelta(seconds=100))
+    late = _decide(_state(2), pods, silent=silent, claimed={"uid-hers"}, now=NOW + timedelta(seconds=100))
+    assert _deleted(late) == ["mute"]
+    assert _ready(late)[1:] == (
+        Reason.SANDBOX_FAILED,
+        (
+            "1 of 2 sandboxes are ready; pod mute on node node-1: its runner has not answered for 300 seconds. "
+            "See its log, and whether the operator's pod can reach it"
+        ),
+    )
 
 
 def test_M4_ten_that_fail_together_are_one_failure() -> None:

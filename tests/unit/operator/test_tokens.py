@@ -1,10 +1,11 @@
 """The tokens of runners."""
 
 import hashlib
+import hmac
 
 import pytest
 
-from corral_operator.sandboxes.tokens import KEY_BYTES, PodTokens
+from corral_operator.sandboxes.tokens import KEY_BYTES, PodTokens, runner_proof
 
 KEY = bytes(range(KEY_BYTES))
 
@@ -35,3 +36,10 @@ def test_M5_the_pod_carries_hashes_from_which_no_token_follows() -> None:
     assert tokens.start_sha256 == hashlib.sha256(tokens.start.encode()).hexdigest()
     assert tokens.read_sha256 == hashlib.sha256(tokens.read.encode()).hexdigest()
     assert len({tokens.start, tokens.read, tokens.start_sha256, tokens.read_sha256}) == 4
+
+
+def test_M5_a_proof_follows_from_the_hash_that_the_pod_carries_and_the_nonce_alone() -> None:
+    tokens = PodTokens.of(KEY, "team", "box")
+    proof = runner_proof(tokens.start, "nonce")
+    assert proof == hmac.new(tokens.start_sha256.encode(), b"runner/nonce", "sha256").hexdigest()
+    assert len({proof, runner_proof(tokens.start, "other"), runner_proof(tokens.read, "nonce")}) == 3

@@ -18,6 +18,11 @@ from corral.api.problems import problems_in
 from corral.api.reasons import Reason
 from corral.api.status import Denial, ExecutionError, LimitBreach, Usage
 
+#: The runner sends a thousand files back, and says of the next one how many there are more.
+_MOST_FILES = 1001
+#: The runner counts so many kinds.
+_MOST_DENIALS = 64
+
 
 class FrameError(CorralError, ValueError):
     """A frame that is not what the runner's protocol says. Nothing that it carried can be trusted."""
@@ -189,6 +194,13 @@ def _names(frame: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _parts(frame: Mapping[str, Any], key: str, most: int) -> list[Any]:
+    parts: list[Any] = _take(frame, key, list, [])
+    if len(parts) > most:  # reading all of a line's would take a third of a second
+        raise FrameError(f"{key}: expected at most {most}")
+    return parts
+
+
 def _text(frame: Mapping[str, Any], key: str = "message") -> str:
     text: str = _take(frame, key, str, "")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
@@ -282,8 +294,8 @@ def parse_result(frame: Mapping[str, Any]) -> ExecutionResult:
         error=error,
         limit=_part(frame, "limit", LimitBreach),
         truncated=_take(frame, "truncated", bool, False),
-        denials=tuple(_model(Denial, part, "denials") for part in _take(frame, "denials", list, [])),
-        files=tuple(_returned(part) for part in _take(frame, "files", list, [])),
+        denials=tuple(_model(Denial, part, "denials") for part in _parts(frame, "denials", _MOST_DENIALS)),
+        files=tuple(_returned(part) for part in _parts(frame, "files", _MOST_FILES)),
         usage=_part(frame, "usage", Usage),
     )
 

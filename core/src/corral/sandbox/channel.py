@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 from corral.api import Frame, parse_frame
-from corral.sandbox.errors import RequestRefusedError, SandboxLostError
+from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest
 
-#: A runner's lines are at most 1 MiB; one that sends more is not a runner of ours.
-_MAX_LINE_BYTES = 2 << 20
+#: A runner's lines are at most as long (docs/runner-protocol.md); one that sends more is not a runner of ours.
+_MAX_LINE_BYTES = 1 << 20
+#: As long as the runner lets the message of a refusal be.
+_REFUSAL_CHARACTERS = 1000
 #: Base64 of this stays below the line limit.
 _PUT_BYTES = 512 * 1024
 
@@ -19,19 +21,18 @@ _PUT_BYTES = 512 * 1024
 class RunnerChannel(asyncio.Protocol):
     """Keeps every frame, so that any number of readers may follow from any number."""
 
-    #: False where there is one reader, who reads each frame once: megabytes of output then do not pile up.
-    keeps_frames = True
-
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        #: The beginning of a line whose end has not come.
+        self._rest = bytearray()
         self._frames: list[dict[str, Any]] = []
         self._refusal: RequestRefusedError | None = None
         #: Id of the execution that was asked for last.
         self._execution: str | None = None
-        self._lost: str | None = None
+        self._lost: SandboxLostError | None = None
         self._waiters: list[asyncio.Future[None]] = []
-        self._replies: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        #: Answers to the question that somebody has asked; None while nobody has.
+        self._replies: asyncio.Queue[dict[str, Any] | SandboxError] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -49,43 +50,69 @@ class RunnerChannel(asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _MAX_LINE_BYTES:
-            self._end(f"the runner sent a line of more than {_MAX_LINE_BYTES} bytes")
-            self.close()
+        *lines, rest = data.split(b"\n")
+        if lines and self._rest:
+            lines[0] = bytes(self._rest + lines[0])
+            self._rest.clear()
+        self._rest += rest
+        if len(self._rest) > _MAX_LINE_BYTES or (lines and len(lines[0]) > _MAX_LINE_BYTES):
+            self._break_off(f"the runner sent a line of more than {_MAX_LINE_BYTES} bytes")
             return
         for line in lines:
             try:
                 self._take(json.loads(line))
-            except (ValueError, RecursionError, TypeError, KeyError):
-                self._end("the runner sent something that is no frame")
-                self.close()
+            except ProtocolBrokenError as error:
+                self._break_off(str(error))
+                return
+            except (ValueError, RecursionError):
+                self._break_off("the runner sent something that is no frame")
                 return
         self._wake()
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: Any) -> None:
+        """Sort one line in.
+
+        Raises:
+            ProtocolBrokenError: it ends the connection, for a reason of its own.
+            ValueError: it is none of the protocol's.
+        """
+        if not isinstance(message, dict):
+            raise ValueError("no JSON object")  # noqa: TRY004 - what came is wrong, not the caller
         if "seq" in message:
-            self._frames.append(message)
-            return
-        if message["type"] == "error":
-            if message.get("execution", self._execution) != self._execution:
-                return  # about an earlier start, which its owner has given up already
-            self._refusal = self._refusal or RequestRefusedError(message["code"], message["message"])
-        self._replies.put_nowait(message)
+            self._take_frame(message)
+        elif message.get("type") != "error":
+            self._take_answer(message)
+        elif message.get("execution", self._execution) == self._execution:
+            # Else it is about an earlier start, which its owner has given up already.
+            refusal = _refusal(message)
+            self._refusal = self._refusal or refusal
+            self._reply(refusal)
+
+    def _take_frame(self, frame: dict[str, Any]) -> None:
+        self._frames.append(frame)
+
+    def _take_answer(self, answer: dict[str, Any]) -> None:
+        if answer.get("type") != "file":
+            raise ValueError("no answer to anything that can be asked")
+        self._reply(answer)
+
+    def _reply(self, answer: dict[str, Any] | SandboxError) -> None:
+        if self._replies is not None:
+            self._replies.put_nowait(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end("the runner ended" if exc is None else f"the connection broke: {exc}")
+        self._end(SandboxLostError("the runner ended" if exc is None else f"the connection broke: {exc}"))
 
     # --- the owner's side ---
 
     @property
     def lost(self) -> str | None:
         """Why nothing will come any more, None while something may."""
-        return self._lost
+        return None if self._lost is None else str(self._lost)
 
     def fail(self, why: str) -> None:
         """Give the connection up for a reason that the other end could not tell."""
-        self._end(why)
+        self._end(SandboxLostError(why))
         self.close()
 
     def close(self) -> None:
@@ -98,11 +125,16 @@ class RunnerChannel(asyncio.Protocol):
         Raises:
             SandboxLostError: the connection has ended.
         """
-        if self._lost is not None or self._transport is None:
-            raise SandboxLostError(self._lost or "the sandbox is not connected")
-        self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        self._write(message)
         if not self._writable.is_set():
             await self._writable.wait()
+
+    def _write(self, message: Mapping[str, Any]) -> None:
+        if self._lost is not None:
+            raise self._loss(self._lost)
+        if self._transport is None:
+            raise SandboxLostError("the sandbox is not connected")
+        self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
     async def put(self, path: str, data: bytes, mode: int) -> None:
         pieces = [data[start : start + _PUT_BYTES] for start in range(0, len(data), _PUT_BYTES)] or [b""]
@@ -118,20 +150,20 @@ class RunnerChannel(asyncio.Protocol):
 
     async def get(self, path: str) -> bytes:
         """Read a file; see ``Sandbox.get``."""
-        while not self._replies.empty():
-            self._replies.get_nowait()
-        await self.send({"op": "get", "path": path})
+        replies = self._replies = asyncio.Queue()
         content = bytearray()
-        while True:
-            reply = await self._replies.get()
-            if reply is None:
-                raise SandboxLostError(self._lost)
-            if reply["type"] == "error":
-                self._refusal = None
-                raise RequestRefusedError(reply["code"], reply["message"])
-            content += base64.b64decode(reply["data"])
-            if reply["last"]:
-                return bytes(content)
+        try:
+            await self.send({"op": "get", "path": path})
+            while True:
+                reply = await replies.get()
+                if isinstance(reply, SandboxError):
+                    self._refusal = None
+                    raise reply
+                content += base64.b64decode(reply["data"])
+                if reply["last"]:
+                    return bytes(content)
+        finally:
+            self._replies = None
 
     async def first_frame(self) -> None:
         """Wait until the runner speaks.
@@ -153,27 +185,43 @@ class RunnerChannel(asyncio.Protocol):
         position = first
         while True:
             while position < len(self._frames):
-                frame = self._frames[position]
-                if not self.keeps_frames:
-                    self._frames[position] = {}
                 position += 1
-                yield parse_frame(frame)
-            if self._refusal is not None:
-                raise self._refusal
-            if self._lost is not None:
-                raise SandboxLostError(self._lost)
-            await self._news()
+                yield parse_frame(self._frames[position - 1])
+            await self._more()
+
+    async def _more(self) -> None:
+        """Wait for more than has come.
+
+        Raises:
+            RequestRefusedError: the runner refused a request.
+            SandboxLostError: nothing more will come.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        if self._lost is not None:
+            raise self._loss(self._lost)
+        await self._news()
 
     async def _news(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
-    def _end(self, why: str) -> None:
+    def _break_off(self, why: str) -> None:
+        """End the connection, because the other end does not keep to the protocol."""
+        self._end(ProtocolBrokenError(why))
+        self.close()
+
+    @staticmethod
+    def _loss(lost: SandboxLostError) -> SandboxLostError:
+        """Return a loss to raise: one exception, raised by everyone who waits, would gather all their tracebacks."""
+        return type(lost)(str(lost))
+
+    def _end(self, lost: SandboxLostError) -> None:
         if self._lost is None:
-            self._lost = why
+            self._lost = lost
             self._writable.set()
-            self._replies.put_nowait(None)
+            self._reply(self._loss(lost))
             self._wake()
 
     def _wake(self) -> None:
@@ -181,3 +229,10 @@ class RunnerChannel(asyncio.Protocol):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _refusal(error: Mapping[str, Any]) -> RequestRefusedError:
+    code, message = error.get("code"), error.get("message")
+    if not isinstance(code, str) or not isinstance(message, str):
+        raise ValueError("no refusal")  # noqa: TRY004 - what came is wrong, not the caller
+    return RequestRefusedError(code, message[:_REFUSAL_CHARACTERS].encode("utf-8", "replace").decode())

@@ -43,6 +43,13 @@ class SandboxLostError(SandboxError):
     """The connection to a sandbox ended before its result. The tool may have run; its output so far is kept."""
 
 
+class ProtocolBrokenError(SandboxLostError):
+    """The other end is no runner of ours, or one that somebody took over: it does not keep to the protocol.
+
+    The connection is closed, and a new one to it is worth nothing. What it sent before can be true or false.
+    """
+
+
 class RequestRefusedError(SandboxError):
     """The runner refused a request.
 

@@ -38,6 +38,8 @@ _TAKING_SECONDS = 60.0
 STATUS_FILE_BYTES = 16 * 1024
 #: As large as the runner lets a structured result be; longer output is only output.
 _TEXT_RESULT_CHARACTERS = 256 * 1024
+#: As many as the runner sends back.
+_MOST_FILES = 1000
 
 OnFrame = Callable[[Frame], None]
 
@@ -62,14 +64,21 @@ class Record:
     #: Files up to this size stand in the status with their content.
     inline_bytes: int = STATUS_FILE_BYTES
     files: dict[str, bytearray] = field(default_factory=dict)
+    #: What the files that come back may take together; None: anything.
+    outputs_bytes: int | None = None
+    returned_bytes: int = 0
 
     def take(self, frame: Frame) -> ExecutionResult | None:
-        """Take one frame in; the result is returned when it is the last."""
+        """Take one frame in; the result is returned when it is the last.
+
+        Raises:
+            FrameError: more comes back than was asked for.
+        """
         match frame:
             case Output():
                 self._keep(frame)
             case FileChunk():
-                self.files.setdefault(frame.path, bytearray()).extend(frame.data)
+                self._keep_file(frame)
             case Ready():
                 self.isolation, self.weakened = frame.isolation, frame.weakened
             case Result():
@@ -85,6 +94,14 @@ class Record:
         if self.keep is not None:
             text = text[: max(0, self.keep - kept)]
         (self.stdout if frame.stream == "stdout" else self.stderr).append(text)
+
+    def _keep_file(self, chunk: FileChunk) -> None:
+        self.files.setdefault(chunk.path, bytearray()).extend(chunk.data)
+        self.returned_bytes += len(chunk.data)
+        if self.outputs_bytes is not None and self.returned_bytes > self.outputs_bytes:
+            raise FrameError(f"the runner sent back more than {self.outputs_bytes} bytes of files")
+        if len(self.files) > _MOST_FILES:
+            raise FrameError(f"the runner sent back more than {_MOST_FILES} files")
 
     @property
     def cut(self) -> bool:

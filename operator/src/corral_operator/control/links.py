@@ -23,7 +23,7 @@ class Links:
         link = self._links.get(pod.key.uid)
         if pod.ended and not (pod.deleting and pod.container.running):
             if link is not None:
-                link.pod_is_gone(f"the pod {pod.key.name} has ended")
+                link.give_up(f"the pod {pod.key.name} has ended")
         elif link is None and pod.ip and pod.container.running and pod.labels.get(RUNNER_LABEL) == "true":
             tokens = self._maker.tokens(pod.key.namespace, pod.key.name)
             self._links[pod.key.uid] = Link(pod.key, pod.ip, RUNNER_PORT, tokens.start, self._on_change)
@@ -32,7 +32,7 @@ class Links:
         """Give up the connection to a pod that does not exist any more."""
         link = self._links.pop(pod.uid, None)
         if link is not None:
-            link.pod_is_gone(f"the pod {pod.name} is gone")
+            link.give_up(f"the pod {pod.name} is gone")
 
     def get(self, pod: ObjectKey) -> Link:
         """Return the connection to a running pod.

@@ -159,15 +159,18 @@ class Pools:
         self._written.pop(uid, None)
         self._templates = {key: kept for key, kept in self._templates.items() if key[0] != uid}
         self.queues.pool_gone(pool.metadata.namespace or "", pool.metadata.name or "")
-        for state in ("waiting", "ready", "claimed"):
-            labels = pool.metadata.namespace, pool.metadata.name, state
-            POOL_SANDBOXES.remove(*labels)
+
+    def halt(self) -> None:
+        """Let nobody go on, from this moment."""
+        self._workers.halt()
 
     async def close(self) -> None:
         """Stop looking; forget every claim, they stand in the tasks' statuses."""
         await self._workers.close()
         self.queues.clear()
         self.claims.clear()
+        # From now on another operator tells how many there are.
+        POOL_SANDBOXES.clear()
 
     async def _look(self, uid: str) -> float | None:
         pool = self._store.pools.get(uid)
@@ -176,16 +179,16 @@ class Pools:
         state = self._state(pool)
         now = self._clock.now()
         # Ready is a sandbox whose runner answers; its pod is ready some milliseconds before.
-        pods = [
-            replace(pod, ready=pod.ready and self._answers(pod))
-            for pod in self._store.pods.owned_by(state.key.uid)
-        ]
+        seen = self._store.pods.owned_by(state.key.uid)
+        silent = self._silent(seen, now)
+        pods = [replace(pod, ready=pod.ready and self._answers(pod)) for pod in seen]
         plan = decide_pool(
             state,
             pods,
             now,
             claimed=self.claims.taken,
             spent=self.claims.spent,
+            silent=silent,
             creating=0,  # one look makes its pods before the next one begins
             memory=self._memories.get(uid),
             patience=timedelta(seconds=self._settings.pod_start_seconds),
@@ -193,7 +196,7 @@ class Pools:
         self._memories[uid] = plan.memory
         for key in plan.delete:
             self.claims.spoil(key.uid)
-            self._deletions.delete(key)
+            self._deletions.delete(PODS, key)
         if plan.create:
             await self._create(pool, state, plan)
             self.kick(uid)
@@ -289,6 +292,16 @@ class Pools:
     def _answers(self, pod: PodView) -> bool:
         link = self._links.find(pod.key)
         return link is not None and link.silent_since is None
+
+    def _silent(self, pods: Iterable[PodView], now: datetime) -> dict[str, datetime]:
+        """Return since when no runner answers, of those that should."""
+        loop_now = asyncio.get_running_loop().time()
+        links = ((pod.key.uid, self._links.find(pod.key)) for pod in pods)
+        return {
+            uid: now - timedelta(seconds=loop_now - link.silent_since)
+            for uid, link in links
+            if link is not None and link.silent_since is not None
+        }
 
     def _serve_queue(self, pool: SandboxPool) -> None:
         namespace, name = pool.metadata.namespace or "", pool.metadata.name or ""

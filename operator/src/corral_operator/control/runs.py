@@ -120,6 +120,7 @@ class Runs:
             claimed=_moment(times.claimed) or self._clock.now(),
             keep=_KEEP_CHARACTERS,
             inline_bytes=_INLINE_BYTES,
+            outputs_bytes=_INLINE_BYTES,
         )
 
     async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
@@ -130,6 +131,10 @@ class Runs:
             log.exception("following %s of %s failed", followed.record.name, uid)
             message = f"what the runner sent could not be read: {error!r}"
             followed.view = RunView(ended=followed.record.refused(Reason.SANDBOX_FAILED, message), began=True)
+        finally:
+            # A sandbox that serves somebody else is theirs; every other one goes.
+            if followed.view.never_started is None:
+                run.hang_up()
         followed.over_at = self._clock.now()
         self._on_change(uid)
 

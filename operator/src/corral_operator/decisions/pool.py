@@ -4,7 +4,7 @@ A pod of a pool is one of: claimed (it runs a task, and is not touched), spent (
 waiting (ready or starting), or ended. Waiting ones are of today's template or outdated.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
@@ -80,6 +80,7 @@ def decide_pool(
     *,
     claimed: Collection[str],
     spent: Collection[str],
+    silent: Mapping[str, datetime],
     creating: int,
     memory: PoolMemory | None,
     patience: timedelta,
@@ -92,6 +93,7 @@ def decide_pool(
         now: the time.
         claimed: UIDs of pods that a task has.
         spent: UIDs of pods that nobody may have any more: they served, or did not answer.
+        silent: since when no runner answers, by UID of the pods whose runner should.
         creating: how many pods are being made for it that are not among ``pods`` yet.
         memory: of the last decision; None at first.
         patience: how long a sandbox may take to start.
@@ -102,7 +104,7 @@ def decide_pool(
     if pool.deleting:
         return PoolPlan(memory)  # its pods go with it, by their owner reference
     own = [pod for pod in pods if pod.owner_uid == pool.key.uid]
-    found = _sort(pool, own, now, claimed=claimed, spent=spent, patience=patience)
+    found = _sort(pool, own, now, claimed=claimed, spent=spent, silent=silent, patience=patience)
     memory = _remember(memory, found, now)
     _scale_down(pool.spec.replicas, found)
     create, again_at = _create(pool, found, creating, memory, now)
@@ -110,6 +112,8 @@ def decide_pool(
     moments = [again_at]
     for pod in found.starting:
         moments += [patience_ends(pod, patience), _patience_over(pod, patience)]
+        if pod.key.uid in silent:
+            moments.append(silent[pod.key.uid] + patience)
     status = pool_status(
         Counts(
             asked=pool.spec.replicas,
@@ -139,6 +143,7 @@ def _sort(
     *,
     claimed: Collection[str],
     spent: Collection[str],
+    silent: Mapping[str, datetime],
     patience: timedelta,
 ) -> _Sorted:
     found = _Sorted()
@@ -150,7 +155,10 @@ def _sort(
             continue
         elif pod.key.uid in spent or not same_kind(template, pool.template):
             found.delete.append(pod)
-        elif (failure := pod_failure(pod, now, patience)) is not None:
+        elif (
+            failure := pod_failure(pod, now, patience)
+            or _silence(pod, silent.get(pod.key.uid), now, patience)
+        ) is not None:
             if template == pool.template:
                 found.failed.append((pod, failure))
             keep = template == pool.template and _may_come_right(pod, failure, now, patience)
@@ -162,6 +170,17 @@ def _sort(
         else:
             found.delete.append(pod)  # outdated before it was ready: nobody misses it
     return found
+
+
+def _silence(pod: PodView, since: datetime | None, now: datetime, patience: timedelta) -> PodFailure | None:
+    """Return that a runner has been silent for too long. The kubelet sees a process, and finds nothing wrong."""
+    if since is None or now < since + patience:
+        return None
+    message = (
+        f"pod {pod.key.name} on node {pod.node}: its runner has not answered for {patience.total_seconds():g} "
+        "seconds. See its log, and whether the operator's pod can reach it"
+    )
+    return PodFailure(Reason.SANDBOX_FAILED, message, ran=None)
 
 
 def _may_come_right(pod: PodView, failure: PodFailure, now: datetime, patience: timedelta) -> bool:

@@ -1,15 +1,14 @@
 """The connection to one pod's runner, made anew as often as it breaks."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from corral.api import Frame, InputFile
-from corral.sandbox.channel import RunnerChannel
-from corral.sandbox.errors import RequestRefusedError, SandboxLostError
+from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
+from corral_operator.sandboxes.allowance import Allowance, most_bytes
+from corral_operator.sandboxes.channel import Description, PodChannel
 from corral_operator.views import ObjectKey
 
 #: The first packets to a new pod may be lost until its network stands; the kernel sends the next one after a second,
@@ -21,63 +20,6 @@ _HELD_SECONDS = 5.0
 #: A container counts as running some milliseconds before its runner listens.
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 2.0
-#: A node that vanishes closes nothing: the kernel asks after 5 s of silence, every 2 s, and gives up after 3.
-_KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a runner says of itself: whom it serves, and what it has run."""
-
-    owner: Owner | None
-    executions: tuple[str, ...]
-
-
-class PodChannel(RunnerChannel):
-    """A runner's connection that begins with who we are."""
-
-    keeps_frames = False
-
-    def __init__(self, token: str) -> None:
-        super().__init__()
-        self._token = token
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Say hello, ask for the frames, and whose the runner is, in one write."""
-        connected: socket.socket = transport.get_extra_info("socket")
-        for level, option, value in _KEEPALIVE:
-            connected.setsockopt(level, option, value)
-        cast("asyncio.Transport", transport).write(b'{"op":"hello","token":"%s"}\n' % self._token.encode())
-        super().connection_made(transport)
-
-    async def describe(self) -> Description:
-        """Ask whom it serves.
-
-        Raises:
-            SandboxLostError: the connection ended.
-            RequestRefusedError: the runner did not take our token.
-        """
-        while not self._replies.empty():
-            self._replies.get_nowait()
-        await self.send({"op": "describe"})
-        reply = await self._replies.get()
-        if reply is None:
-            raise SandboxLostError(self.lost or "the connection ended")
-        if reply["type"] == "error":
-            raise RequestRefusedError(reply["code"], reply["message"])
-        try:
-            owner = reply["owner"]
-            return Description(
-                None if owner is None else Owner(owner["uid"], owner["attempt"]), tuple(reply["executions"])
-            )
-        except (KeyError, TypeError) as error:
-            raise SandboxLostError(f"the runner answered with something else: {error!r}") from error
 
 
 class Link:
@@ -94,16 +36,17 @@ class Link:
         self.pod = pod
         self._address = host, port
         self._token = token
+        self._allowance = Allowance()
         self._on_change = on_change
         self._channel: PodChannel | None = None
         self._changed = asyncio.Condition()
         self._gone: str | None = None
+        #: Tells whoever waits; a loop keeps no task that nobody else does.
+        self._farewell: asyncio.Task[None] | None = None
         #: Loop time since when no runner has answered; None while one does.
         self.silent_since: float | None = asyncio.get_running_loop().time()
         #: Why the last attempt to connect failed.
         self.trouble = ""
-        #: The runner's first word: which layers of isolation hold.
-        self._greeting: Frame | None = None
         #: What the runner said when it was last asked; executions that we started are added.
         self.description: Description | None = None
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"link {pod.name}")
@@ -118,18 +61,20 @@ class Link:
             and self.description.owner is None
         )
 
-    def pod_is_gone(self, why: str) -> None:
-        """Tell that no runner will answer any more, so that nobody waits for one."""
+    def give_up(self, why: str) -> None:
+        """Listen to the runner no more, nor wait for it; the pod is gone, or nothing that it says matters."""
         if self._gone is None:
+            loop = asyncio.get_running_loop()
             self._gone = why
             self._task.cancel()
             if self._channel is not None:
                 self._channel.fail(why)
-            asyncio.get_running_loop().create_task(self._notify())
+                self._channel, self.silent_since = None, loop.time()
+            self._farewell = loop.create_task(self._notify())
 
     async def close(self) -> None:
         """Close the connection; the runner goes on."""
-        self.pod_is_gone("the operator closed the connection")
+        self.give_up("the operator closed the connection")
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -166,29 +111,30 @@ class Link:
         Raises:
             RequestRefusedError: the runner refused; code ``OwnedByAnother`` where it has served somebody else,
                 ``NeverStarted`` where there is nothing to attach to and no request.
+            ProtocolBrokenError, FrameError: the runner is none of ours, or not any more.
             SandboxLostError: the pod is gone.
         """
         position = 0
+        self._allowance.left_bytes = most_bytes(request)
         while True:
             channel, described = await self._ready()
+            to_start = _to_start(described, owner, request, execution)
             try:
-                if described.owner is not None and described.owner != owner:
-                    raise RequestRefusedError("OwnedByAnother", "the sandbox has served another task")
-                if execution not in described.executions:
-                    if request is None:
-                        raise RequestRefusedError("NeverStarted", "the sandbox was never told what to run")
+                if to_start is not None:
                     for file in files:
                         await channel.put(file.path, file.data, int(file.mode, 8))
                     # Before it is sent: whether it arrived is what the next connection asks.
                     self.description = Description(owner, (*described.executions, execution))
-                    await channel.start(request)
+                    await channel.start(to_start)
                 on_sent()
-                if position == 0 and self._greeting is not None:
-                    position = 1
-                    yield self._greeting
                 async for frame in channel.frames(position):
                     position = frame.seq + 1
                     yield frame
+            except ProtocolBrokenError:
+                raise
+            except RequestRefusedError as error:
+                channel.fail(str(error))  # the next one begins without what this one was refused
+                raise
             except SandboxLostError:
                 if self._gone is not None:
                     raise SandboxLostError(self._gone) from None
@@ -240,14 +186,25 @@ class Link:
         host, port = self._address
         async with asyncio.timeout(patience):
             _, channel = await asyncio.get_running_loop().create_connection(
-                lambda: PodChannel(self._token), host, port
+                lambda: PodChannel(self._token, self._allowance), host, port
             )
         try:
             async with asyncio.timeout(_HELLO_SECONDS):
-                async for self._greeting in channel.frames():
-                    break
-                self.description = await channel.describe()
+                self.description = await channel.described()
         except BaseException:
             channel.close()
             raise
         self._channel = channel
+
+
+def _to_start(
+    described: Description, owner: Owner, request: ExecutionRequest | None, execution: str
+) -> ExecutionRequest | None:
+    """Return what is yet to be started, None if it was; raises ``RequestRefusedError`` where it cannot be followed."""
+    if described.owner is not None and described.owner != owner:
+        raise RequestRefusedError("OwnedByAnother", "the sandbox has served another task")
+    if execution in described.executions:
+        return None
+    if request is None:
+        raise RequestRefusedError("NeverStarted", "the sandbox was never told what to run")
+    return request

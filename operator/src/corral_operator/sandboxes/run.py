@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from corral.api import ExecutionError, ExecutionStatus, FrameError, InputFile, Reason
-from corral.sandbox.errors import RequestRefusedError, SandboxLostError
+from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxLostError
 from corral.sandbox.execution import Record, refusal_result, with_text_result
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.decisions.observed import RunView
@@ -58,6 +58,10 @@ class Run:
         """Whether the runner still answers."""
         return await self._link.answers(_ANSWER_SECONDS)
 
+    def hang_up(self) -> None:
+        """Read nothing more of what the runner says."""
+        self._link.give_up("its execution has ended")
+
     async def follow(self) -> RunView:  # noqa: PLR0911 - one for each way in which it can end
         """Follow it to its end, and return what is then known."""
         sent = False
@@ -77,12 +81,12 @@ class Run:
                 return RunView(lost="its runner did not answer in time", began=False)
         except RequestRefusedError as error:
             return self._refused(error)
-        except SandboxLostError as error:
-            return RunView(lost=str(error), began=self.record.started is not None)
-        except FrameError as error:
+        except (FrameError, ProtocolBrokenError) as error:
             return RunView(
                 ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__), began=True
             )
+        except SandboxLostError as error:
+            return RunView(lost=str(error), began=self.record.started is not None)
         if not await self.answers():
             return RunView(lost="the runner does not answer any more", began=True)
         message = "the deadline passed and the runner did not end the tool; its pod is taken away"

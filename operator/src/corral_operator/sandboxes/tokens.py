@@ -28,12 +28,21 @@ class PodTokens:
     @property
     def start_sha256(self) -> str:
         """What the runner is told of the start token."""
-        return hashlib.sha256(self.start.encode()).hexdigest()
+        return _sha256(self.start)
 
     @property
     def read_sha256(self) -> str:
         """What the runner is told of the read token."""
-        return hashlib.sha256(self.read.encode()).hexdigest()
+        return _sha256(self.read)
+
+
+def runner_proof(start_token: str, nonce: str) -> str:
+    """Return what a runner answers to ``prove``: only the pod was told the hash of its token."""
+    return hmac.new(_sha256(start_token).encode(), f"runner/{nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _derive(key: bytes, purpose: Literal["start", "read"], namespace: str, pod: str) -> str:
