@@ -18,7 +18,7 @@ def test_B13_drained_node(scene: Scene) -> None:
         lambda status: status.get("ready", 0) >= 6,
     )
     scene.submit([task for prefix in "abc" for task in workload.pairs(prefix)])
-    used = scene.until(scene.running, lambda pods: len(pods) == 6)
+    used = scene.until(scene.running, lambda pods: len(pods) == 6 and all(pod["owner"] for pod in pods))
     there = [pod for pod in used if pod["node"] == LOST_NODE]
     assert there, "the scheduler put nothing on the node to drain"
     scene.harness.call("take", pods=[pod["uid"] for pod in there])
