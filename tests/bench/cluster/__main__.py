@@ -114,6 +114,21 @@ async def bare_pod(world: World, image: str) -> float:
     return took
 
 
+async def alone(world: World) -> None:
+    """See to it that no other pool serves the tasks.
+
+    Raises:
+        SystemExit: the namespace has one.
+    """
+    pools = [pool async for page, _ in world.cluster.pages(POOLS, world.namespace) for pool in page]
+    others = [name for pool in pools if (name := pool["metadata"]["name"]) != _POOL]
+    if others:
+        raise SystemExit(
+            f"{world.namespace} has pools that would serve the tasks, too: delete {', '.join(others)}, "
+            "or name another namespace (BENCH_ARGS='--namespace …')"
+        )
+
+
 async def scale(world: World, replicas: int) -> None:
     """Give the pool its size, and wait until all its sandboxes are ready and nothing else moves."""
     spec = {"replicas": replicas, "refill": {"perSecond": 50, "burst": 50}}
@@ -291,6 +306,7 @@ async def main(arguments: argparse.Namespace) -> None:
     cluster = await KubernetesCluster.connect()
     world = World(cluster, arguments.namespace)
     try:
+        await alone(world)
         await world.prepare()
         table = Table("measured", "p50", "p90", "p99", "ratio at p50", "target")
         await scale(world, arguments.pool)
