@@ -152,9 +152,16 @@ async def full(world: World, replicas: int) -> None:
         pool = await world.cluster.get(POOLS, world.namespace, _POOL)
         status = pool.get("status") or {}
         pods = [pod async for page, _ in world.cluster.pages(PODS, world.namespace) for pod in page]
-        ours = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(POOL_LABEL) == _POOL]
         sandboxes = [pod for pod in pods if SANDBOX_LABEL in (pod["metadata"].get("labels") or {})]
-        if status.get("ready") == replicas and len(ours) == len(sandboxes) == replicas:
+        # The status is written once a second at most: as many may be ready by it that have served since.
+        unused = [
+            pod
+            for pod in sandboxes
+            if pod["metadata"]["labels"].get(POOL_LABEL) == _POOL
+            and pod["metadata"]["name"] not in world.used
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+        if status.get("ready") == replicas and len(unused) == len(sandboxes) == replicas:
             return
         if time.monotonic() > deadline:
             raise SystemExit(f"the pool did not fill: {status}, {len(pods)} pods")

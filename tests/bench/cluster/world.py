@@ -29,6 +29,8 @@ class World:
     def __init__(self, cluster: KubernetesCluster, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        #: Names of pods that a task was seen to have.
+        self.used: set[str] = set()
         self._waiters: dict[str, list[tuple[Callable[[Json], bool], asyncio.Future[float]]]] = {}
 
     async def prepare(self) -> None:
@@ -90,6 +92,7 @@ class World:
 
     def _hear(self, body: Json) -> None:
         now = time.perf_counter()
+        self.used.add(((body.get("status") or {}).get("sandbox") or {}).get("podName", ""))
         waiters = self._waiters.get(body["metadata"]["name"], [])
         for waiter in list(waiters):
             wanted, future = waiter

@@ -5,8 +5,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from corral.api import Condition, ConditionStatus, Reason, Refill, SandboxPoolSpec, SandboxPoolStatus
-from corral_operator.decisions.pool import PoolPlan, PoolState, decide_pool, is_usable
+from corral_operator.decisions.pool import LULL, PoolPlan, PoolState, decide_pool, is_usable
 from corral_operator.decisions.refill import PoolMemory, RefillBucket
 from corral_operator.views import PodView
 from unit.operator.factories import NOW, POOL, RUNNING, pod, terminated, waiting
@@ -43,6 +45,7 @@ def _decide(state: PoolState, pods: Sequence[PodView], **given: Any) -> PoolPlan
         "spent": frozenset(),
         "silent": {},
         "creating": 0,
+        "awaited": False,
         "memory": None,
         "patience": PATIENCE,
         **given,
@@ -78,8 +81,23 @@ def test_M4_a_new_pool_is_filled_as_its_bucket_allows() -> None:
 
 def test_M4_what_waits_starts_or_is_being_made_counts_and_what_is_claimed_does_not() -> None:
     pods = [_pod("ready"), _starting("starting"), _pod("claimed"), _pod("strangers", owner_uid="else")]
-    plan = _decide(_state(5), pods, claimed={"uid-claimed"}, creating=1)
+    plan = _decide(_state(5), pods, claimed={"uid-claimed"}, creating=1, awaited=True)
     assert (plan.create, _deleted(plan)) == (2, [])
+
+
+@pytest.mark.parametrize("how", ["claimed", "spent", "deleting"])
+def test_M4_what_a_task_took_is_replaced_after_a_lull_or_when_somebody_waits(how: str) -> None:
+    pods = [_pod("ready"), _pod("taken", deleting=how == "deleting")]
+    given: dict[str, Any] = {how: {"uid-taken"}} if how != "deleting" else {}
+    first = _decide(_state(2), pods, **given)
+    assert (first.create, first.wake_at) == (0, NOW + LULL)
+    assert _decide(_state(2), pods, **given, memory=first.memory, awaited=True).create == 1
+    # A second one that is taken meanwhile does not put it off.
+    later = NOW + LULL / 2
+    second = _decide(_state(3), pods, **given, memory=first.memory, now=later)
+    assert (second.create, second.wake_at) == (0, NOW + LULL)
+    assert _decide(_state(3), pods, **given, memory=second.memory, now=NOW + LULL).create == 2
+    assert _decide(_state(3), [_pod("ready")]).create == 2, "nobody took what was never there"
 
 
 def test_M4_used_and_ended_sandboxes_go_and_are_replaced() -> None:

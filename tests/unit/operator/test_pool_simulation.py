@@ -61,6 +61,7 @@ class PoolMachine(RuleBasedStateMachine):
             spent=cluster.served - cluster.claimed,
             silent={},
             creating=len(cluster.creating),
+            awaited=False,
             memory=self.memory,
             patience=PATIENCE,
         )

@@ -189,6 +189,7 @@ class Pools:
             claimed=self.claims.taken,
             spent=self.claims.spent,
             silent=silent,
+            awaited=self.queues.waits_for(state.key.namespace, state.key.name),
             creating=0,  # one look makes its pods before the next one begins
             memory=self._memories.get(uid),
             patience=timedelta(seconds=self._settings.pod_start_seconds),

@@ -19,6 +19,9 @@ from corral_operator.views import ObjectKey, PodView
 
 #: While outdated sandboxes are replaced, so much of the pool may start beside them, as a Deployment's maxSurge.
 _SURGE = 0.25
+#: A sandbox that was taken is replaced after so long, unless somebody waits for one. Tasks come in bursts, and pods
+#: that start beside a burst on the same nodes cost it more time than the pool loses.
+LULL = timedelta(seconds=0.5)
 #: What happens to a waiting sandbox through no fault of its own.
 _NOT_ITS_FAULT = frozenset({Reason.EVICTED, Reason.NODE_LOST})
 
@@ -59,6 +62,8 @@ class _Sorted:
     """The pods of a pool by what they are."""
 
     claimed: list[PodView] = field(default_factory=list)
+    #: Some of its sandboxes serve tasks, or have and are still there.
+    served: bool = False
     ready: list[PodView] = field(default_factory=list)
     starting: list[PodView] = field(default_factory=list)
     #: Outdated, ready, and still good for tasks of this pool.
@@ -82,6 +87,7 @@ def decide_pool(
     spent: Collection[str],
     silent: Mapping[str, datetime],
     creating: int,
+    awaited: bool,
     memory: PoolMemory | None,
     patience: timedelta,
 ) -> PoolPlan:
@@ -95,6 +101,7 @@ def decide_pool(
         spent: UIDs of pods that nobody may have any more: they served, or did not answer.
         silent: since when no runner answers, by UID of the pods whose runner should.
         creating: how many pods are being made for it that are not among ``pods`` yet.
+        awaited: whether a task waits for one of its sandboxes.
         memory: of the last decision; None at first.
         patience: how long a sandbox may take to start.
     """
@@ -107,7 +114,10 @@ def decide_pool(
     found = _sort(pool, own, now, claimed=claimed, spent=spent, silent=silent, patience=patience)
     memory = _remember(memory, found, now)
     _scale_down(pool.spec.replicas, found)
-    create, again_at = _create(pool, found, creating, memory, now)
+    wanted = _wanted(pool, found, creating)
+    short = wanted > 0 and found.served
+    memory = replace(memory, short_since=(memory.short_since or now) if short else None)
+    create, again_at = _create(pool, found, wanted, memory, now, creating=creating, awaited=awaited)
     memory = replace(memory, bucket=memory.bucket.take(create))
     moments = [again_at]
     for pod in found.starting:
@@ -149,6 +159,7 @@ def _sort(
     found = _Sorted()
     for pod in pods:
         template = pod.labels.get(TEMPLATE_LABEL, "")
+        found.served |= pod.deleting or pod.key.uid in spent or pod.key.uid in claimed
         if pod.key.uid in claimed:
             found.claimed.append(pod)
         elif pod.deleting:
@@ -233,19 +244,32 @@ def _scale_down(asked: int, found: _Sorted) -> None:
         found.delete.append(found.outdated.pop(0))  # of these the oldest: they have waited longest
 
 
-def _create(
-    pool: PoolState, found: _Sorted, creating: int, memory: PoolMemory, now: datetime
-) -> tuple[int, datetime | None]:
-    """Return how many to make now, and when to look again if that is fewer than wanted."""
+def _wanted(pool: PoolState, found: _Sorted, creating: int) -> int:
     starting = len(found.starting) + creating
     wanted = pool.spec.replicas - len(found.ready) - starting
     if found.outdated:
         wanted = min(wanted, max(1, ceil(pool.spec.replicas * _SURGE)) - starting)
+    return wanted
+
+
+def _create(
+    pool: PoolState,
+    found: _Sorted,
+    wanted: int,
+    memory: PoolMemory,
+    now: datetime,
+    *,
+    creating: int,
+    awaited: bool,
+) -> tuple[int, datetime | None]:
+    """Return how many to make now, and when to look again if that is fewer than wanted."""
     if wanted <= 0:
         return 0, None
+    if memory.short_since is not None and not awaited and now < memory.short_since + LULL:
+        return 0, memory.short_since + LULL
     if memory.trouble is not None:
         # One at a time, to see whether it comes up.
-        if starting:
+        if found.starting or creating:
             return 0, None
         if now < memory.trouble.retry_at:
             return 0, memory.trouble.retry_at

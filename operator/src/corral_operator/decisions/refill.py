@@ -70,6 +70,8 @@ class PoolMemory:
 
     bucket: RefillBucket
     trouble: Trouble | None = None
+    #: Since when sandboxes are missing that tasks took.
+    short_since: datetime | None = None
     #: Creation time of the newest pod seen, by the API server's clock.
     newest: datetime | None = None
     #: The same when the last failure was noticed. What is as old belongs to that failure, so that ten that fail
