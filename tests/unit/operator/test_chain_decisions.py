@@ -59,7 +59,7 @@ def test_D3_a_sequence_begins_each_step_in_the_look_that_sees_the_one_before_end
     assert _started(chain.look()) == []
     plan = chain.look(a=_ended("a"))
     assert _started(plan) == ["b"]
-    assert of_type(plan, DeletePod) == [DeletePod(BOXES[0].key)]
+    assert of_type(plan, DeletePod) == [DeletePod(BOXES[0].key, idle=True)]
     chain.look(b=_ended("b"))
     assert (chain.view.status.reason, chain.view.status.message) == (Reason.COMPLETED, "2 steps ended")
     assert chain.reasons == {"a": Reason.COMPLETED, "b": Reason.COMPLETED}

@@ -96,7 +96,7 @@ def test_M1_the_result_is_written_with_its_sandbox_and_the_pod_goes() -> None:
     assert main.sandbox is not None
     assert (main.sandbox.isolation, main.sandbox.weakened) == (("seccomp",), ("ceilings",))
     assert main.sandbox.pod_uid == BOX.key.uid
-    assert plan.actions == (DeletePod(BOX.key),)
+    assert plan.actions == (DeletePod(BOX.key, idle=True),)
 
 
 def test_M1_the_plain_warm_path_takes_two_writes() -> None:
@@ -247,7 +247,7 @@ def test_M1_a_cancelled_task_ends_when_its_tool_has_and_keeps_what_it_printed() 
     assert (plan.status.reason, plan.status.phase) == (Reason.CANCELLED, Phase.CANCELLED)
     assert plan.status.executions[0].output is not None
     assert plan.status.executions[0].output.stdout == "half"
-    assert of_type(plan, DeletePod) == [DeletePod(BOX.key)]
+    assert of_type(plan, DeletePod) == [DeletePod(BOX.key, idle=True)]
 
 
 def test_M2_a_tool_cancelled_for_the_deadline_says_so() -> None:
@@ -344,7 +344,7 @@ def test_M1_a_programs_log_is_waited_for_and_is_its_result() -> None:
     assert plan.status is not None
     (main,) = plan.status.executions
     assert (main.reason, main.exit_code, main.result) == (Reason.COMPLETED, 0, "out")
-    assert plan.actions == (DeletePod(box.key),)
+    assert plan.actions == (DeletePod(box.key, idle=True),)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from corral_operator.decisions.actions import (
 )
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.observed import Printed
+from corral_operator.decisions.pool import LULL
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.metrics import EXECUTIONS_STARTED, POOL_CLAIMS
 from corral_operator.names import CONTAINER
@@ -107,20 +108,20 @@ class Actor:
                 memory.logs[action.execution, action.attempt] = await self._printed(action.pod)
                 self._kick(task.key.uid)
             case DeletePod():
-                self.delete_pod(action.pod)
+                self.delete_pod(action.pod, idle=action.idle)
             case DeleteTask():
                 self.delete_task(task.key)
             case Tell():
                 self._events.tell(task.key, action)
 
-    def delete_pod(self, pod: ObjectKey) -> None:
-        """Take a pod away, in the background; nobody gets it any more."""
+    def delete_pod(self, pod: ObjectKey, *, idle: bool = False) -> None:
+        """Take a pod away, in the background; nobody gets it any more. One that is idle goes after a lull."""
         known = self._store.pods.get(pod.uid)
         if known is None:
             return
         self._pools.claims.spoil(pod.uid)
         if not known.deleting:
-            self._deletions.delete(PODS, pod)
+            self._deletions.delete(PODS, pod, after_seconds=LULL.total_seconds() if idle else 0)
 
     def delete_task(self, task: ObjectKey) -> None:
         """Take an ended task away, in the background."""

@@ -1,14 +1,11 @@
 """Takes objects away, each by one request: several have reason to, before a watch tells that it is going."""
 
+import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
 
 from corral_operator.cluster.port import Cluster, Refused, Resource
 from corral_operator.control.workers import Background
 from corral_operator.views import ObjectKey
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 class Deletions:
@@ -19,11 +16,13 @@ class Deletions:
         self._background = background
         self._asked: dict[str, asyncio.Task[None]] = {}
 
-    def delete(self, resource: Resource, key: ObjectKey) -> None:
+    def delete(self, resource: Resource, key: ObjectKey, *, after_seconds: float = 0) -> None:
         """Take an object away, in the background. While the API server does not answer, it is asked again."""
         if key.uid not in self._asked:
             self._asked[key.uid] = self._background.run(
-                partial(self._delete, resource, key), f"delete {resource.plural} {key.name}", attempts=None
+                partial(self._delete, resource, key, after_seconds),
+                f"delete {resource.plural} {key.name}",
+                attempts=None,
             )
 
     def forget(self, uid: str) -> None:
@@ -37,7 +36,8 @@ class Deletions:
         for uid in list(self._asked):
             self.forget(uid)
 
-    async def _delete(self, resource: Resource, key: ObjectKey) -> None:
+    async def _delete(self, resource: Resource, key: ObjectKey, after_seconds: float) -> None:
+        await asyncio.sleep(after_seconds)
         try:
             await self._cluster.delete(resource, key)
         except Refused:

@@ -88,6 +88,8 @@ class DeletePod:
     """Take a pod away whose work is done or is not wanted any more."""
 
     pod: ObjectKey
+    #: It said itself how its work ended, and runs nothing: it may go when the cluster has nothing better to do.
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,12 +202,20 @@ class Draft:
         pod = self.observed.pods.get((sandbox.pod_name or "") if sandbox is not None else "")
         if pod is not None and sandbox is not None and sandbox.pod_uid not in {None, pod.key.uid}:
             pod = None  # another one by now
-        self.finish(ended, ran=False if sandbox is None else ran, pod=pod)
-
-    def finish(self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None) -> None:
-        """Record how an attempt ended, or begin the next one where the task asks for it and it is safe."""
         if pod is not None:
             self.delete_pod(pod)
+        self.finish(ended, ran=False if sandbox is None else ran, pod=None)
+
+    def finish(self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None) -> None:
+        """Record how an attempt ended, or begin the next one where the task asks for it and it is safe.
+
+        Args:
+            execution: ended.
+            ran: whether the tool may have begun; None: not known.
+            pod: that told so itself, and is not needed any more.
+        """
+        if pod is not None:
+            self.delete_pod(pod, idle=execution.reason is not Reason.SANDBOX_FAILED)
         again_at = self._retry_at(execution, may_have_run=ran is not False)
         if again_at is None:
             others = [other for name, other in self.executions.items() if name != execution.name]
@@ -219,11 +227,11 @@ class Draft:
         self.actions.append(Tell("Warning", "Retrying", message))
         self.wake_at(again_at)
 
-    def delete_pod(self, pod: PodView) -> None:
-        """Take a pod away."""
-        action = DeletePod(pod.key)
-        if not pod.deleting and action not in self.actions:
-            self.actions.append(action)
+    def delete_pod(self, pod: PodView, *, idle: bool = False) -> None:
+        """Take a pod away; see ``DeletePod``."""
+        asked = any(isinstance(action, DeletePod) and action.pod == pod.key for action in self.actions)
+        if not pod.deleting and not asked:
+            self.actions.append(DeletePod(pod.key, idle))
 
     def drop_cold_pod(self, execution: ExecutionStatus) -> None:
         """Take the pod away that was made for an attempt, if there is one."""

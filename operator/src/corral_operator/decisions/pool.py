@@ -19,8 +19,8 @@ from corral_operator.views import ObjectKey, PodView
 
 #: While outdated sandboxes are replaced, so much of the pool may start beside them, as a Deployment's maxSurge.
 _SURGE = 0.25
-#: A sandbox that was taken is replaced after so long, unless somebody waits for one. Tasks come in bursts, and pods
-#: that start beside a burst on the same nodes cost it more time than the pool loses.
+#: A sandbox that was taken is replaced after so long, unless somebody waits for one, and one that has served goes so
+#: long after. Tasks come in bursts, and pods that start and end beside a burst cost it more time than the pool loses.
 LULL = timedelta(seconds=0.5)
 #: What happens to a waiting sandbox through no fault of its own.
 _NOT_ITS_FAULT = frozenset({Reason.EVICTED, Reason.NODE_LOST})

@@ -111,7 +111,9 @@ def _ordered(draft: Draft) -> tuple[ExecutionStatus, ...]:
     spec = draft.task.spec
     if spec is None or not spec.steps:
         return tuple(draft.executions.values())
-    return tuple(draft.executions[step.name] for step in spec.steps if step.name in draft.executions)
+    # Of what runs nothing is forgotten, not even where the status names a step that the spec does not.
+    names = dict.fromkeys([step.name for step in spec.steps if step.name in draft.executions])
+    return tuple(draft.executions[name] for name in {**names, **dict.fromkeys(draft.executions)})
 
 
 def _position(draft: Draft) -> int | None:
