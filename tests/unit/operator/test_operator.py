@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -336,3 +337,32 @@ async def test_M9_who_stands_by_tells_nothing_of_pools() -> None:
         await eventually_async(lambda: _pools(POOL_SANDBOXES), lambda pools: pools == {"small"})
         replica.lead(False)
         await eventually_async(lambda: _pools(POOL_SANDBOXES), lambda pools: pools == set())
+
+
+# --- memory ---
+
+
+async def test_M1_nothing_is_kept_of_tasks_that_came_ended_and_went() -> None:
+    wrong = {"tool": "calculator", "arguments": {"expression": 7}}
+
+    async def come_and_go(replica: Replica, server: ApiServer, batch: int) -> int:
+        names = [f"job-{batch}-{number}" for number in range(100)]
+        for name in names:
+            body = server.put(AGENT_TASKS, task_body(wrong, name=name, uid=f"uid-{name}"))
+            replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: all("completionTime" in status_of(server, name) for name in names))
+        for name in names:
+            replica.operator.heard("MODIFIED", AGENT_TASKS, server.objects["agenttasks", "team", name])
+            replica.operator.heard("DELETED", AGENT_TASKS, server.objects.pop(("agenttasks", "team", name)))
+        await asyncio.sleep(0.2)
+        server.objects.clear()
+        server.requests.clear()
+        gc.collect()
+        return len(gc.get_objects())
+
+    server = ApiServer()
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        # Compiled schemas, metrics and the like come with the first ones.
+        counts = [await come_and_go(replica, server, batch) for batch in range(6)]
+    assert counts[-1] - counts[-3] < 100, counts
