@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-CODE := core/src operator/src sandbox-image/src tests scripts charts/corral/files
+CODE := core/src gateway/src operator/src sandbox-image/src tests scripts charts/corral/files
 
 .PHONY: help
 help: ## list the targets
@@ -10,9 +10,9 @@ help: ## list the targets
 
 .PHONY: setup
 setup: .venv/.complete ## make .venv with the pinned dependencies and the corral command
-	@$(BIN)/python -m compileall -q core/src operator/src sandbox-image/src
+	@$(BIN)/python -m compileall -q core/src gateway/src operator/src sandbox-image/src
 
-.venv/.complete: requirements.lock pyproject.toml core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
+.venv/.complete: requirements.lock pyproject.toml core/pyproject.toml gateway/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml scripts/setup.sh
 	@PYTHON=$(PYTHON) scripts/setup.sh
 	@touch $@
 
@@ -96,8 +96,8 @@ bench-cluster: setup ## measure tasks in the cluster of KUBECONFIG (BENCH_ARGS, 
 lock: ## pin the dependencies anew (needs uv, which `make setup` leaves in .tools if it is not on PATH)
 	@uv=$$(command -v uv || echo .tools/bin/uv); \
 	$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-header --extra docker --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-operator \
-	  --no-emit-package corral-sandbox core/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
+	  --no-header --extra docker --group pyproject.toml:dev --no-emit-package corral --no-emit-package corral-gateway --no-emit-package corral-operator \
+	  --no-emit-package corral-sandbox core/pyproject.toml gateway/pyproject.toml operator/pyproject.toml sandbox-image/pyproject.toml --output-file requirements.lock $(LOCK_ARGS)
 	@$(MAKE) --no-print-directory generate
 
 .PHONY: clean

@@ -45,4 +45,4 @@ say "setup: .venv from requirements.lock"
 # The sandbox mounts these files read-only, so nobody can compile them later: compile now. (The workspace's own
 # code is compiled by each `make setup`, because it changes.)
 "$uv" pip sync --quiet --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --editable core --editable operator --editable sandbox-image
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --editable core --editable gateway --editable operator --editable sandbox-image

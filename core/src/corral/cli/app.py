@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from corral.cli.commands.validate import validate
 from corral.cli.exits import EXIT_STATUSES, BadInputError, Exit, ReaderGoneError, UnwritableError
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_COMMANDS = frozenset({"run", "tools", "validate", "doctor"})
 _SUMMARY = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
 
@@ -53,7 +55,27 @@ def build_app() -> typer.Typer:
     app.add_typer(tools_app, name="tools")
     app.command("validate", epilog=EXIT_STATUSES)(validate)
     app.command("doctor", epilog=EXIT_STATUSES)(doctor)
+    if not _names_own_command(sys.argv[1:]):
+        _add_installed_commands(app)
     return app
+
+
+def _names_own_command(arguments: Sequence[str]) -> bool:
+    """Whether no other package has to be asked for its commands: finding them costs every start some milliseconds."""
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    return first in _COMMANDS or (first is None and bool({"-V", "--version"} & set(arguments)))
+
+
+def _add_installed_commands(app: typer.Typer) -> None:
+    """Add what other packages of Corral bring, such as the gateway's ``serve``."""
+    from importlib.metadata import entry_points
+
+    for entry in sorted(entry_points(group="corral.commands"), key=lambda entry: entry.name):
+        found = entry.load()
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=entry.name)
+        else:
+            app.command(entry.name, epilog=EXIT_STATUSES)(found)
 
 
 def start() -> int:

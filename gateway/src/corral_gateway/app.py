@@ -1,0 +1,46 @@
+"""The gateway as an ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from corral import __version__
+from corral.client import AsyncClient
+from corral_gateway import health, problems
+from corral_gateway.identity.authentication import Authentication
+from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
+from corral_gateway.tasks import router as tasks
+from corral_gateway.tasks.embedded import EmbeddedTasks
+from corral_gateway.tools import router as tools
+
+_DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
+
+
+def create_app(settings: Settings, database: Database, client: AsyncClient) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: what it may take in and run.
+        database: migrated; closed by who opened it.
+        client: runs tasks on this machine; closed by who opened it.
+    """
+    embedded = EmbeddedTasks(database, client, settings)
+
+    @asynccontextmanager
+    async def life(_app: FastAPI) -> AsyncIterator[None]:
+        await embedded.start()
+        yield
+        await embedded.close()
+
+    app = FastAPI(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
+    app.state.authentication = Authentication(KeyStore(database))
+    app.state.tasks = embedded
+    app.state.catalogue = client.catalogue
+    app.state.max_body_bytes = settings.max_request_size
+    for router in (health.router, tasks.router, tools.router):
+        app.include_router(router)
+    problems.install(app)
+    return app

@@ -1,0 +1,75 @@
+"""The bodies of requests: read after the caller is known, and no further than the limit.
+
+FastAPI itself would read and parse a body before any dependency runs, so for anybody.
+"""
+
+import json
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from corral.api import Problem, format_path
+from corral_gateway.problems import ProblemError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON of a request's body.
+
+    Raises:
+        ProblemError: it is too large, or no JSON.
+    """
+    data = await _read(request, request.app.state.max_body_bytes)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "MalformedBody", f"the body is no JSON: {why}", remedy="send UTF-8 JSON"
+        ) from None
+
+
+async def read_model(request: Request, model: type[_Model]) -> _Model:
+    """Return a request's body as a model.
+
+    Raises:
+        ProblemError: it is none; every wrong field is named.
+    """
+    body = await read_json(request)
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        problems = [Problem(format_path(one["loc"]), one["msg"]) for one in error.errors()]
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", str(problems[0]), problems=problems
+        ) from None
+
+
+def body_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return what OpenAPI is told of a body that a route reads itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    # The server has seen to it that this is a number.
+    if int(request.headers.get("content-length", "0")) > max_bytes:
+        raise _too_large(max_bytes)
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(data)
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "RequestTooLarge",
+        f"the body has more than {max_bytes} bytes",
+        remedy="send less, or have MAX_REQUEST_SIZE raised",
+        headers={"Connection": "close"},
+    )

@@ -1,0 +1,1 @@
+"""What the gateway keeps beyond its own life."""

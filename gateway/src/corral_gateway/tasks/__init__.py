@@ -1,0 +1,1 @@
+"""Tasks: made, waited for, looked at, cancelled."""

@@ -1,0 +1,63 @@
+"""What the gateway asks of whatever runs tasks: a cluster, or this machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from corral.api import AgentTask, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page ended."""
+
+    created_at: datetime
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks of a caller are wanted, newest first."""
+
+    limit: int
+    after: Cursor | None = None
+    phase: Phase | None = None
+    tool: str | None = None
+    reason: str | None = None
+
+
+class NoCapacityError(Exception):
+    """As many tasks wait as may. Nothing was kept of this one."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__("no capacity")
+
+
+class Tasks(Protocol):
+    """Each caller's tasks. Another's is as one that does not exist."""
+
+    async def submit(self, task: AgentTask, caller: str) -> AgentTask:
+        """Take a task in: when this returns, it will run or say why not, whatever happens.
+
+        Raises:
+            NoCapacityError: too many wait.
+        """
+        ...
+
+    async def wait(self, uid: str, caller: str, seconds: float) -> AgentTask | None:
+        """Return a task as soon as it has ended, or as it stands after so many seconds; None: there is none."""
+        ...
+
+    async def get(self, uid: str, caller: str) -> AgentTask | None:
+        """Return a task as it stands."""
+        ...
+
+    async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
+        """Return tasks, newest first."""
+        ...
+
+    async def cancel(self, uid: str, caller: str) -> AgentTask | None:
+        """Ask for a task's end, and return it as it stands. One that has ended stays as it is."""
+        ...

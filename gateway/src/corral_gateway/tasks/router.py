@@ -1,0 +1,152 @@
+"""``/v1/tasks``."""
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from corral.api import AgentTask, Phase, QuantityError, Reason, parse_duration
+from corral_gateway.bodies import body_of, read_json
+from corral_gateway.identity.authentication import Caller, allowed
+from corral_gateway.identity.roles import Scope
+from corral_gateway.problems import ProblemError
+from corral_gateway.tasks.intake import task_of
+from corral_gateway.tasks.port import Cursor, NoCapacityError, TaskFilter, Tasks
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+_MOST_WAIT_SECONDS = 300.0
+_TASK_BODY = {
+    "type": "object",
+    "description": "The spec of an AgentTask, or a whole manifest.",
+    "examples": [{"tool": "calculator", "arguments": {"expression": "6*7"}}],
+}
+_Reader = Annotated[Caller, Depends(allowed(Scope.TASKS_READ))]
+_Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
+_Wait = Annotated[str | None, Query(description="Answer when the task has ended, or after so long: 30s.")]
+
+
+class TaskList(BaseModel):
+    """A page of tasks, newest first."""
+
+    items: list[dict[str, Any]] = Field(description="AgentTasks.")
+    after: str | None = Field(
+        None, description="Give it back as `after` for the next page; absent on the last."
+    )
+
+
+def _tasks(request: Request) -> Tasks:
+    found: Tasks = request.app.state.tasks
+    return found
+
+
+_Tasks = Annotated[Tasks, Depends(_tasks)]
+
+
+@router.post(
+    "", status_code=HTTPStatus.ACCEPTED, summary="Run a tool or a chain", openapi_extra=body_of(_TASK_BODY)
+)
+async def create(
+    caller: _Runner, tasks: _Tasks, request: Request, response: Response, wait: _Wait = None
+) -> dict[str, Any]:
+    """Take a task in: the spec of an AgentTask, or a whole manifest.
+
+    202 and the task as it was taken in; with `wait`, 201 and the task with its result if it has ended by then.
+    """
+    seconds = _seconds(wait)
+    task = await submit(tasks, task_of(await read_json(request), caller.name), caller)
+    if seconds:
+        task = await tasks.wait(task.metadata.uid or "", caller.name, seconds) or task
+    response.headers["Location"] = f"/v1/tasks/{task.metadata.uid}"
+    response.status_code = HTTPStatus.CREATED if task.reason is not None else HTTPStatus.ACCEPTED
+    return task.to_wire()
+
+
+@router.get("", summary="List tasks", response_model_exclude_none=True)
+async def find(
+    *,
+    caller: _Reader,
+    tasks: _Tasks,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    after: Annotated[str | None, Query(max_length=200)] = None,
+    phase: Phase | None = None,
+    tool: Annotated[str | None, Query(max_length=253)] = None,
+    reason: Reason | None = None,
+) -> TaskList:
+    """List the caller's own tasks, newest first."""
+    cursor = None if after is None else _cursor(after)
+    wanted = TaskFilter(limit + 1, cursor, phase, tool, reason)
+    found = await tasks.find(caller.name, wanted)
+    page = found[:limit]
+    more = _after(page[-1]) if len(found) > limit else None
+    return TaskList(items=[task.to_wire() for task in page], after=more)
+
+
+@router.get("/{uid}", summary="Look at a task")
+async def get(caller: _Reader, tasks: _Tasks, uid: str, wait: _Wait = None) -> dict[str, Any]:
+    """Return a task as it stands, or, with `wait`, as soon as it has ended."""
+    return _there(await tasks.wait(uid, caller.name, _seconds(wait)), uid).to_wire()
+
+
+@router.delete("/{uid}", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
+async def cancel(caller: _Runner, tasks: _Tasks, uid: str) -> dict[str, Any]:
+    """Ask for a task's end; it then says `Cancelled`, with its output so far. One that has ended stays as it is."""
+    return _there(await tasks.cancel(uid, caller.name), uid).to_wire()
+
+
+async def submit(tasks: Tasks, task: AgentTask, caller: Caller) -> AgentTask:
+    """Hand a task to what runs tasks.
+
+    Raises:
+        ProblemError: too many wait.
+    """
+    try:
+        return await tasks.submit(task, caller.name)
+    except NoCapacityError as error:
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "NoCapacity",
+            "as many tasks wait as may; this one was not taken in",
+            remedy="try again after the time that Retry-After names",
+            retry_after_seconds=error.retry_after_seconds,
+        ) from None
+
+
+def _there(task: AgentTask | None, uid: str) -> AgentTask:
+    if task is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
+    return task
+
+
+def _seconds(wait: str | None) -> float:
+    if wait is None:
+        return 0
+    try:
+        seconds = parse_duration(wait)
+    except QuantityError as error:
+        raise _wrong("wait", str(error)) from None
+    if seconds > _MOST_WAIT_SECONDS:
+        raise _wrong("wait", f"at most {_MOST_WAIT_SECONDS:g}s are waited in one request")
+    return seconds
+
+
+def _after(task: AgentTask) -> str:
+    place = json.dumps([task.metadata.creation_timestamp, task.metadata.uid])
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def _cursor(text: str) -> Cursor:
+    try:
+        created_at, uid = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return Cursor(datetime.fromisoformat(created_at).astimezone(UTC), str(uid))
+    except (binascii.Error, ValueError, TypeError, OverflowError, RecursionError):
+        raise _wrong("after", "this is not what a list gave") from None
+
+
+def _wrong(field: str, message: str) -> ProblemError:
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", f"{field}: {message}")

@@ -1,0 +1,1 @@
+"""Tools: found, described, executed."""

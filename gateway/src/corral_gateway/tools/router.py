@@ -1,0 +1,145 @@
+"""``/v1/tools``, and ``/tools`` as the Agent Core API has it."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from corral.api import AgentTask, AgentTaskSpec, ObjectMeta, Reason, Tool
+from corral.catalogue import Catalogue, ToolNotFoundError
+from corral_gateway.bodies import body_of, read_model
+from corral_gateway.identity.authentication import Caller, allowed
+from corral_gateway.identity.roles import Scope
+from corral_gateway.problems import ProblemError
+from corral_gateway.tasks.intake import stamped
+from corral_gateway.tasks.port import Tasks
+from corral_gateway.tasks.router import submit
+
+router = APIRouter(tags=["tools"])
+
+#: Longer than any task may take: what ends an execution is its own limit.
+_FOR_EVER_SECONDS = 7 * 86400.0
+#: Reasons of the request itself, with the status that says so.
+_REQUEST_REASONS = {
+    Reason.TOOL_NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Reason.INVALID_ARGUMENTS: HTTPStatus.BAD_REQUEST,
+    Reason.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+}
+_Reader = Annotated[Caller, Depends(allowed(Scope.TOOLS_READ))]
+_Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
+
+
+class ToolList(BaseModel):
+    """Tools, best first."""
+
+    items: list[dict[str, Any]] = Field(description="Tool manifests.")
+
+
+class ExecuteRequest(BaseModel):
+    """What is to be executed."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"tool_name": "calculator", "parameters": {"expression": "42 + 58"}}]
+        },
+    )
+
+    tool_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The tool.")
+    parameters: dict[str, Any] = Field({}, description="Its arguments.")
+
+
+class ExecuteResponse(BaseModel):
+    """What came of it."""
+
+    success: bool = Field(description="The tool ended well.")
+    output: Any = Field(None, description="Its result, or what it printed where it has none.")
+    error: str | None = Field(None, description="Why it did not end well.")
+
+
+def _catalogue(request: Request) -> Catalogue:
+    found: Catalogue = request.app.state.catalogue
+    return found
+
+
+def _tasks(request: Request) -> Tasks:
+    found: Tasks = request.app.state.tasks
+    return found
+
+
+_Catalogue = Annotated[Catalogue, Depends(_catalogue)]
+
+
+@router.get("/v1/tools", summary="Find tools")
+async def find(
+    *,
+    _caller: _Reader,
+    catalogue: _Catalogue,
+    query: Annotated[str, Query(max_length=1000)] = "",
+    category: Annotated[tuple[str, ...], Query()] = (),
+    tag: Annotated[tuple[str, ...], Query()] = (),
+    exclude_dangerous: bool = False,
+    max_results: Annotated[int | None, Query(ge=1, le=1000)] = None,
+) -> ToolList:
+    """Search name, description, category and tags; without a query all tools, by name."""
+    found = catalogue.discover(
+        query,
+        categories=category,
+        tags=tag,
+        exclude_dangerous=exclude_dangerous,
+        max_results=max_results,
+    )
+    return ToolList(items=[tool.to_wire() for tool in found])
+
+
+@router.get("/v1/tools/{name}", summary="Describe a tool")
+async def get(_caller: _Reader, catalogue: _Catalogue, name: str) -> dict[str, Any]:
+    """Return a tool with its schemas, examples and limits."""
+    return _tool(catalogue, name).to_wire()
+
+
+@router.get("/tools/list", summary="List the names of tools")
+async def names(
+    _caller: _Reader,
+    catalogue: _Catalogue,
+    exclude_dangerous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+) -> list[str]:
+    """Return the names of the tools there are."""
+    return [tool.name for tool in catalogue.discover(exclude_dangerous=exclude_dangerous)]
+
+
+@router.post(
+    "/tools/execute",
+    summary="Execute a tool, and wait for its result",
+    openapi_extra=body_of(ExecuteRequest.model_json_schema()),
+)
+async def execute(
+    caller: _Runner, tasks: Annotated[Tasks, Depends(_tasks)], catalogue: _Catalogue, request: Request
+) -> ExecuteResponse:
+    """Execute a tool once, alone in a sandbox.
+
+    A tool that fails is an answer with `success: false`. A request that is wrong is refused: an unknown tool with
+    404, arguments that do not fit with 400.
+    """
+    body = await read_model(request, ExecuteRequest)
+    tool = _tool(catalogue, body.tool_name)
+    spec = AgentTaskSpec.model_validate({"tool": tool.name, "arguments": body.parameters})
+    task = stamped(AgentTask(metadata=ObjectMeta(), spec=spec), caller.name, named=False)
+    await submit(tasks, task, caller)
+    ended = await tasks.wait(task.metadata.uid or "", caller.name, _FOR_EVER_SECONDS)
+    assert ended is not None  # nobody else can take it away
+    if ended.succeeded:
+        return ExecuteResponse(success=True, output=ended.stdout if ended.result is None else ended.result)
+    message = ended.status.message if ended.status is not None else None
+    status = _REQUEST_REASONS.get(ended.reason) if ended.reason is not None else None
+    if status is not None and ended.reason is not None:
+        raise ProblemError(status, ended.reason.value, message or ended.reason.value)
+    return ExecuteResponse(success=False, error=f"{ended.reason}: {message or ''}".rstrip(": "))
+
+
+def _tool(catalogue: Catalogue, name: str) -> Tool:
+    try:
+        return catalogue.get(name)
+    except ToolNotFoundError as error:
+        raise ProblemError(HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, str(error)) from None

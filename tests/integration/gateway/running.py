@@ -1,0 +1,73 @@
+"""Starts gateways, and speaks to them as callers do."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from corral.client import AsyncClient
+from corral_gateway.app import create_app
+from corral_gateway.identity.api_key import make_key
+from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.identity.roles import Role
+from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
+
+CALCULATE = {"tool": "calculator", "arguments": {"expression": "6*7"}}
+SLEEP = {"tool": "shell", "arguments": {"command": "echo begun; sleep 60"}}
+
+
+@dataclass
+class Gateway:
+    """One that runs."""
+
+    app: FastAPI
+    keys: KeyStore
+
+    async def key(self, caller: str, role: Role = Role.RUNNER, *, expires_at: datetime | None = None) -> str:
+        """Make a key; return what its owner was shown."""
+        kept, text = make_key(caller, role, datetime.now(UTC), expires_at)
+        await self.keys.add(kept)
+        return text
+
+    def http(self, key: str | None = None) -> httpx.AsyncClient:
+        """Return a client of somebody who has a key, or none."""
+        headers = {} if key is None else {"X-API-Key": key}
+        # What is raised inside must become an answer here, as it does behind a server.
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers, timeout=60)
+
+    async def caller(self, name: str = "someone", role: Role = Role.RUNNER) -> httpx.AsyncClient:
+        """Return a client of a caller."""
+        return self.http(await self.key(name, role))
+
+
+@asynccontextmanager
+async def gateway_in(directory: Path, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway whose database lies in a directory."""
+    given = Settings(_env_file=None, CORRAL_DATA_DIR=directory, **settings)
+    database = Database(given.database_url)
+    await database.migrate()
+    try:
+        async with AsyncClient(waiting=0, backend="embedded") as client:
+            app = create_app(given, database, client)
+            async with app.router.lifespan_context(app):
+                yield Gateway(app, KeyStore(database))
+    finally:
+        await database.close()
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """Return status and reason of an answer that refuses something, in the one shape that refusals have."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    body = answer.json()
+    assert body["status"] == answer.status_code
+    assert body["type"] == f"urn:corral:problem:{body['reason']}"
+    assert body["requestId"] == answer.headers["x-request-id"]
+    assert body["detail"]
+    return answer.status_code, body["reason"]

@@ -1,0 +1,111 @@
+"""``corral serve`` and ``corral keys``, by the real command and over a real socket."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from corral_gateway.settings import Settings
+from eventually import eventually
+from integration.gateway.running import CALCULATE, SLEEP
+
+CORRAL = Path(sys.executable).with_name("corral")
+
+
+def corral(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where a gateway lives."""
+    return subprocess.run(
+        [CORRAL, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
+    """Serve on a free port; yield its address, its log and its process."""
+    log = directory / "serve.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [CORRAL, "serve"], cwd=directory, env={**os.environ, "PORT": "0"}, stdout=file, stderr=file
+        )
+    try:
+        address = eventually(lambda: re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()))
+        assert address is not None
+        yield address[1], log, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def test_M5_the_first_start_prints_an_admins_key_and_no_other_start_does(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, log, _):
+        (key,) = re.findall(r"corral_[0-9a-f]{12}_\S{43}", log.read_text())
+        headers = {"X-API-Key": key}
+        answer = httpx.post(
+            f"{url}/v1/tasks", params={"wait": "60s"}, json=CALCULATE, headers=headers, timeout=90
+        )
+        assert answer.json()["status"]["reason"] == "Completed"
+    with serving(tmp_path) as (url, log, _):
+        assert "corral_" not in log.read_text()
+        assert httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"][0] == answer.json()
+    assert (tmp_path / "data").stat().st_mode & 0o077 == 0
+
+
+def test_M5_keys_are_made_listed_and_revoked_while_the_gateway_serves(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, _, _):
+        made = corral(tmp_path, "keys", "create", "ci-bot", "--role", "viewer", "--days", "90")
+        key = made.stdout.strip()
+        headers = {"X-API-Key": key}
+        assert httpx.get(f"{url}/v1/tools", headers=headers).status_code == 200
+        assert httpx.post(f"{url}/v1/tasks", json=CALCULATE, headers=headers).status_code == 403
+        prefix = key.split("_")[1]
+        assert re.search(
+            rf"^{prefix}  viewer +ci-bot  until ", corral(tmp_path, "keys", "list").stdout, re.MULTILINE
+        )
+        assert corral(tmp_path, "keys", "revoke", prefix).returncode == 0
+        assert httpx.get(f"{url}/v1/tools", headers=headers).status_code == 401
+        assert key not in corral(tmp_path, "keys", "list").stdout
+    again = corral(tmp_path, "keys", "revoke", prefix)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert f"there is no key {prefix}" in again.stderr
+    assert corral(tmp_path, "keys", "create", "a b").returncode == 2
+
+
+def test_B13_a_gateway_that_is_told_to_end_writes_how_its_tasks_ended(tmp_path: Path) -> None:
+    with serving(tmp_path) as (url, log, _):
+        (key,) = re.findall(r"corral_[0-9a-f]{12}_\S{43}", log.read_text())
+        headers = {"X-API-Key": key}
+        assert httpx.post(f"{url}/v1/tasks", json=SLEEP, headers=headers).status_code == 202
+    with serving(tmp_path) as (url, _, _):
+        (task,) = httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"]
+    assert task["status"]["reason"] == "Cancelled"
+
+
+def test_M5_a_setting_that_is_wrong_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=high\n")
+    ended = corral(tmp_path, "serve")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_M5_the_page_names_every_setting_with_its_default_and_every_route() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/gateway.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        variable = str(field.alias or name).upper()
+        assert f"`{variable}`" in page, variable
+        assert f"`{field.default}`" in page, f"{variable}: {field.default}"
+    for path in (
+        "/v1/tasks",
+        "/v1/tasks/{id}",
+        "/v1/tools",
+        "/v1/tools/{name}",
+        "/tools/list",
+        "/tools/execute",
+    ):
+        assert path in page
