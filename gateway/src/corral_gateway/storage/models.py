@@ -45,7 +45,11 @@ class TaskRow(Base):
     """A task that runs on this machine. In a cluster the API server keeps them."""
 
     __tablename__ = "tasks"
-    __table_args__ = (Index("tasks_of_caller", "caller", "created_at", "uid"),)
+    __table_args__ = (
+        Index("tasks_of_caller", "caller", "created_at", "uid"),
+        # Of two requests with one key that come together, one makes the task.
+        Index("tasks_by_key", "caller", "idempotency_key", unique=True),
+    )
 
     uid: Mapped[str] = mapped_column(String(36), primary_key=True)
     caller: Mapped[str] = mapped_column(String(63))
@@ -53,5 +57,8 @@ class TaskRow(Base):
     phase: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(Moment)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    #: SHA-256 of what was asked for, to tell the same request from another with the same key.
+    request_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
     #: The whole AgentTask.
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)

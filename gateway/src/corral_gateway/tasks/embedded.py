@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 
 from corral.api import AgentTask, AgentTaskStatus, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import TaskRow
-from corral_gateway.tasks.port import NoCapacityError, TaskFilter
+from corral_gateway.tasks.intake import request_sha256
+from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter
 
 log = logging.getLogger(__name__)
 
@@ -62,26 +64,23 @@ class EmbeddedTasks:
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in; see ``Tasks``."""
+        made = await self._made_before(task, caller)
+        if made is not None:
+            return made
         if len(self._running) >= self._most:
             raise NoCapacityError(_RETRY_AFTER_SECONDS)
         uid = task.metadata.uid or ""
         running = self._running[uid] = _Running(caller)
         try:
             async with self._database.writing() as session:
-                session.add(
-                    TaskRow(
-                        uid=uid,
-                        caller=caller,
-                        tool=task.spec.tool,
-                        phase=Phase.PENDING,
-                        reason=None,
-                        created_at=datetime.fromisoformat(task.metadata.creation_timestamp or ""),
-                        manifest=task.to_wire(),
-                    )
-                )
-        except BaseException:
+                session.add(_row(task, caller))
+        except BaseException as error:
             del self._running[uid]
-            raise
+            # The same key came twice at once, and the other one was faster.
+            made = await self._made_before(task, caller) if isinstance(error, IntegrityError) else None
+            if made is None:
+                raise
+            return made
         running.work = asyncio.get_running_loop().create_task(self._run(task, running), name=f"task {uid}")
         return task
 
@@ -124,6 +123,24 @@ class EmbeddedTasks:
             running.cancel.set()
         return await self.get(uid, caller)
 
+    async def _made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
+        """Return the task that an idempotency key has made already.
+
+        Raises:
+            KeyUsedError: for another request.
+        """
+        key = task.spec.idempotency_key
+        if key is None:
+            return None
+        async with self._database.reading() as session:
+            query = select(TaskRow).where(TaskRow.caller == caller, TaskRow.idempotency_key == key)
+            row = await session.scalar(query)
+        if row is None:
+            return None
+        if row.request_sha256 != request_sha256(task):
+            raise KeyUsedError
+        return _task(row.manifest)
+
     async def _run(self, task: AgentTask, running: _Running) -> None:
         uid = task.metadata.uid or ""
         try:
@@ -146,6 +163,20 @@ class EmbeddedTasks:
             values["manifest"] = task.to_wire()
         async with self._database.writing() as session:
             await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
+
+
+def _row(task: AgentTask, caller: str) -> TaskRow:
+    return TaskRow(
+        uid=task.metadata.uid,
+        caller=caller,
+        tool=task.spec.tool,
+        phase=Phase.PENDING,
+        reason=None,
+        created_at=datetime.fromisoformat(task.metadata.creation_timestamp or ""),
+        idempotency_key=task.spec.idempotency_key,
+        request_sha256=request_sha256(task),
+        manifest=task.to_wire(),
+    )
 
 
 def _task(manifest: dict[str, Any]) -> AgentTask:

@@ -1,11 +1,24 @@
 """From the body of a request to a task with a name, an id and its caller's stamp. Pure but for chance and time."""
 
+import hashlib
+import json
 import secrets
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from corral.api import AgentTask, ManifestError, ObjectMeta, Problem, parse_resource, time_text
+from pydantic import ValidationError
+
+from corral.api import (
+    AgentTask,
+    AgentTaskSpec,
+    ManifestError,
+    ObjectMeta,
+    Problem,
+    parse_resource,
+    time_text,
+)
+from corral.api.problems import problems_in
 
 #: Whose a task is. Nobody but the gateway says so.
 CALLER_LABEL = "corral.dev/caller"
@@ -37,6 +50,31 @@ def stamped(task: AgentTask, caller: str, *, named: bool) -> AgentTask:
         creation_timestamp=time_text(datetime.now(UTC)),
     )
     return task.model_copy(update={"metadata": metadata, "status": None})
+
+
+def with_key(task: AgentTask, key: str) -> AgentTask:
+    """Return a task with the idempotency key that came in a header.
+
+    Raises:
+        ManifestError: the key is none, or the spec has another.
+    """
+    given = task.spec.idempotency_key
+    if given not in {None, key}:
+        message = f"it differs from the header Idempotency-Key, {key[:64]!r}"
+        raise ManifestError([Problem("spec.idempotencyKey", message, remedy="send one of the two")])
+    try:
+        spec = AgentTaskSpec.model_validate(task.spec.to_wire() | {"idempotencyKey": key})
+    except ValidationError as error:
+        raise ManifestError(problems_in(error, AgentTaskSpec, prefix=("spec",))) from None
+    return task.model_copy(update={"spec": spec})
+
+
+def request_sha256(task: AgentTask) -> bytes:
+    """Return what tells the same request from another: everything but what differs from one sending to the next."""
+    labels = {name: value for name, value in task.metadata.labels.items() if name != CALLER_LABEL}
+    asked = {"spec": task.spec.to_wire(), "labels": labels, "annotations": task.metadata.annotations}
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).digest()
 
 
 _HEAD = {"apiVersion": "corral.dev/v1alpha1", "kind": "AgentTask"}

@@ -35,14 +35,22 @@ class NoCapacityError(Exception):
         super().__init__("no capacity")
 
 
+class KeyUsedError(Exception):
+    """Another request has used this idempotency key. Nothing was kept of this one."""
+
+
 class Tasks(Protocol):
     """Each caller's tasks. Another's is as one that does not exist."""
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in: when this returns, it will run or say why not, whatever happens.
 
+        Returns:
+            The task; with an idempotency key in its spec that was used before, the one that was made then.
+
         Raises:
             NoCapacityError: too many wait.
+            KeyUsedError: its idempotency key was used for something else.
         """
         ...
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from corral.api import AgentTask, Phase, QuantityError, Reason, parse_duration
@@ -15,8 +15,8 @@ from corral_gateway.bodies import body_of, read_json
 from corral_gateway.identity.authentication import Caller, allowed
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
-from corral_gateway.tasks.intake import task_of
-from corral_gateway.tasks.port import Cursor, NoCapacityError, TaskFilter, Tasks
+from corral_gateway.tasks.intake import task_of, with_key
+from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter, Tasks
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -52,14 +52,26 @@ _Tasks = Annotated[Tasks, Depends(_tasks)]
     "", status_code=HTTPStatus.ACCEPTED, summary="Run a tool or a chain", openapi_extra=body_of(_TASK_BODY)
 )
 async def create(
-    caller: _Runner, tasks: _Tasks, request: Request, response: Response, wait: _Wait = None
+    *,
+    caller: _Runner,
+    tasks: _Tasks,
+    request: Request,
+    response: Response,
+    wait: _Wait = None,
+    idempotency_key: Annotated[str | None, Header(description="The same key again is the same task.")] = None,
 ) -> dict[str, Any]:
     """Take a task in: the spec of an AgentTask, or a whole manifest.
 
-    202 and the task as it was taken in; with `wait`, 201 and the task with its result if it has ended by then.
+    202 and the task as it was taken in; with `wait`, 201 and the task with its result if it has ended by then. With an
+    `Idempotency-Key` that was sent before, the task that was made then, as it stands, and `Idempotency-Replayed`.
     """
     seconds = _seconds(wait)
-    task = await submit(tasks, task_of(await read_json(request), caller.name), caller)
+    asked = task_of(await read_json(request), caller.name)
+    if idempotency_key is not None:
+        asked = with_key(asked, idempotency_key)
+    task = await submit(tasks, asked, caller)
+    if task.metadata.uid != asked.metadata.uid:
+        response.headers["Idempotency-Replayed"] = "true"
     if seconds:
         task = await tasks.wait(task.metadata.uid or "", caller.name, seconds) or task
     response.headers["Location"] = f"/v1/tasks/{task.metadata.uid}"
@@ -103,10 +115,17 @@ async def submit(tasks: Tasks, task: AgentTask, caller: Caller) -> AgentTask:
     """Hand a task to what runs tasks.
 
     Raises:
-        ProblemError: too many wait.
+        ProblemError: too many wait, or the idempotency key was used for something else.
     """
     try:
         return await tasks.submit(task, caller.name)
+    except KeyUsedError:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "IdempotencyKeyUsed",
+            "this idempotency key was used for another request",
+            remedy="send the same request again, or a new key",
+        ) from None
     except NoCapacityError as error:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,

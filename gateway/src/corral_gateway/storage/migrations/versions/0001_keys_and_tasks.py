@@ -27,8 +27,11 @@ def upgrade() -> None:
         sa.Column("phase", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64)),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("idempotency_key", sa.String(255)),
+        sa.Column("request_sha256", sa.LargeBinary(32), nullable=False),
         sa.Column("manifest", sa.JSON, nullable=False),
     )
+    op.create_index("tasks_by_key", "tasks", ["caller", "idempotency_key"], unique=True)
     op.create_index("tasks_of_caller", "tasks", ["caller", "created_at", "uid"])
 
 
