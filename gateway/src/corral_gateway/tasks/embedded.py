@@ -3,19 +3,20 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from corral.api import AgentTask, AgentTaskStatus, Phase, Reason, phase_of, time_text
+from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
-from corral_gateway.storage.models import TaskRow
+from corral_gateway.storage.models import EventRow, TaskRow
+from corral_gateway.tasks.events import Event, of_end, of_frame
 from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: When a place may be free again, nobody can say; a default task may take half a minute.
 _RETRY_AFTER_SECONDS = 5
+#: So much of a task's events a crash of the process may lose.
+_KEEP_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -33,6 +36,24 @@ class _Running:
     work: "asyncio.Task[None] | None" = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    #: All of them: they are no more than what its tools may print.
+    events: list[Event] = field(default_factory=list)
+    #: How many of them the database has.
+    kept: int = 0
+    #: Set, and replaced, with each event.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, kind: str, data: dict[str, Any]) -> None:
+        """Add an event, and wake who reads."""
+        self.events.append(Event(len(self.events) + 1, kind, data))
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def hear(self, execution: str, frame: Frame) -> None:
+        """Take in what a runner says."""
+        event = of_frame(execution, frame)
+        if event is not None:
+            self.tell(*event)
 
 
 class EmbeddedTasks:
@@ -54,6 +75,10 @@ class EmbeddedTasks:
             for row in rows:
                 task = _ended_with_the_gateway(AgentTask.model_validate(row.manifest))
                 row.manifest, row.phase, row.reason = task.to_wire(), Phase.FAILED, Reason.SANDBOX_FAILED
+                last = await session.scalar(
+                    select(func.max(EventRow.seq)).where(EventRow.task_uid == row.uid)
+                )
+                session.add(_event_row(row.uid, Event((last or 0) + 1, *of_end(task))))
 
     async def close(self) -> None:
         """Cancel what runs, and write how it ended."""
@@ -141,28 +166,73 @@ class EmbeddedTasks:
             raise KeyUsedError
         return _task(row.manifest)
 
+    async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
+        """Return a task's events; see ``Tasks``."""
+        running = self._running.get(uid)
+        if running is not None and running.caller != caller:
+            return None
+        if running is None and await self.get(uid, caller) is None:
+            return None
+        return self._follow(uid, running, after)
+
+    async def _follow(self, uid: str, running: _Running | None, sent: int) -> AsyncIterator[Event]:
+        while running is not None:
+            changed, ended = running.changed, running.ended.is_set()
+            for event in running.events[sent:]:
+                yield event
+                sent = event.seq
+            if ended:
+                return
+            if changed is running.changed:
+                await changed.wait()
+        query = select(EventRow).where(EventRow.task_uid == uid, EventRow.seq > sent).order_by(EventRow.seq)
+        async with self._database.reading() as session:
+            rows = list(await session.scalars(query))
+        for row in rows:
+            yield Event(row.seq, row.kind, row.data)
+
     async def _run(self, task: AgentTask, running: _Running) -> None:
         uid = task.metadata.uid or ""
+        keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, running))
         try:
             async with self._places:
-                await self._write(uid, Phase.RUNNING, None, None)
-                ended = await self._client.run_task(task, cancel=running.cancel)
+                await self._write(uid, running, Phase.RUNNING)
+                ended = await self._client.run_task(task, on_frame=running.hear, cancel=running.cancel)
         # Whatever it was, the task has to say so; nothing of it runs any more.
         except Exception as error:
             log.exception("task %s could not be run", uid)
             ended = _failed(task, f"the gateway could not run it: {error}")
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        running.tell(*of_end(ended))
         try:
-            await self._write(uid, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended.reason, ended)
+            await self._write(uid, running, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
         finally:
             del self._running[uid]
             running.ended.set()
+            running.changed.set()
 
-    async def _write(self, uid: str, phase: Phase, reason: Reason | None, task: AgentTask | None) -> None:
-        values: dict[str, Any] = {"phase": phase, "reason": reason}
-        if task is not None:
-            values["manifest"] = task.to_wire()
+    async def _keep_for_ever(self, uid: str, running: _Running) -> None:
+        """Write events down some at a time, so that a burst of output is not a burst of writes."""
+        while True:
+            if running.kept == len(running.events):
+                await running.changed.wait()
+            await asyncio.sleep(_KEEP_SECONDS)
+            try:
+                await self._write(uid, running, Phase.RUNNING)
+            except SQLAlchemyError:
+                log.exception("events of task %s could not be written; again soon", uid)
+
+    async def _write(self, uid: str, running: _Running, phase: Phase, ended: AgentTask | None = None) -> None:
+        """Write down how a task stands, and what the database has not of its events: both, or nothing."""
+        values: dict[str, Any] = {"phase": phase}
+        if ended is not None:
+            values |= {"reason": ended.reason, "manifest": ended.to_wire()}
+        count = len(running.events)
         async with self._database.writing() as session:
             await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
+            session.add_all(_event_row(uid, event) for event in running.events[running.kept : count])
+        running.kept = count
 
 
 def _row(task: AgentTask, caller: str) -> TaskRow:
@@ -177,6 +247,10 @@ def _row(task: AgentTask, caller: str) -> TaskRow:
         request_sha256=request_sha256(task),
         manifest=task.to_wire(),
     )
+
+
+def _event_row(uid: str, event: Event) -> EventRow:
+    return EventRow(task_uid=uid, seq=event.seq, kind=event.kind, data=event.data)
 
 
 def _task(manifest: dict[str, Any]) -> AgentTask:

@@ -1,11 +1,12 @@
 """What the gateway asks of whatever runs tasks: a cluster, or this machine."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from corral.api import AgentTask, Phase
+from corral_gateway.tasks.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class Tasks(Protocol):
 
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks, newest first."""
+        ...
+
+    async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
+        """Return what happens to a task, from the event after a number on, to its end; None: there is none."""
         ...
 
     async def cancel(self, uid: str, caller: str) -> AgentTask | None:

@@ -1,13 +1,16 @@
 """``/v1/tasks``."""
 
+import asyncio
 import base64
 import binascii
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from corral.api import AgentTask, Phase, QuantityError, Reason, parse_duration
@@ -15,12 +18,15 @@ from corral_gateway.bodies import body_of, read_json
 from corral_gateway.identity.authentication import Caller, allowed
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
+from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter, Tasks
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 _MOST_WAIT_SECONDS = 300.0
+#: Less than the idle timeout of any proxy that is in wide use.
+_KEEP_ALIVE_SECONDS = 15.0
 _TASK_BODY = {
     "type": "object",
     "description": "The spec of an AgentTask, or a whole manifest.",
@@ -105,6 +111,45 @@ async def get(caller: _Reader, tasks: _Tasks, uid: str, wait: _Wait = None) -> d
     return _there(await tasks.wait(uid, caller.name, _seconds(wait)), uid).to_wire()
 
 
+@router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse)
+async def events(
+    caller: _Reader,
+    tasks: _Tasks,
+    uid: str,
+    last_event_id: Annotated[int, Header(ge=0, description="Go on after this event.")] = 0,
+) -> StreamingResponse:
+    """Tell what happens to a task as server-sent events, from the first one or from the one after `Last-Event-ID`.
+
+    `started`, `output`, `progress` and `ended` are of one execution each; `finished` is the last one.
+    """
+    found = await tasks.events(uid, caller.name, last_event_id)
+    if found is None:
+        raise _not_there(uid)
+    return StreamingResponse(
+        _server_sent(found), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[str]:
+    """Return events in the form of the HTML standard; a comment now and then keeps proxies from hanging up."""
+    loop = asyncio.get_running_loop()
+    coming = None
+    try:
+        while True:
+            coming = coming or loop.create_task(anext(events, None))
+            await asyncio.wait([coming], timeout=_KEEP_ALIVE_SECONDS)
+            if not coming.done():
+                yield ": still here\n\n"
+                continue
+            event, coming = coming.result(), None
+            if event is None:
+                return
+            yield f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(event.data)}\n\n"
+    finally:
+        if coming is not None:
+            coming.cancel()
+
+
 @router.delete("/{uid}", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
 async def cancel(caller: _Runner, tasks: _Tasks, uid: str) -> dict[str, Any]:
     """Ask for a task's end; it then says `Cancelled`, with its output so far. One that has ended stays as it is."""
@@ -138,8 +183,12 @@ async def submit(tasks: Tasks, task: AgentTask, caller: Caller) -> AgentTask:
 
 def _there(task: AgentTask | None, uid: str) -> AgentTask:
     if task is None:
-        raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
+        raise _not_there(uid)
     return task
+
+
+def _not_there(uid: str) -> ProblemError:
+    return ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
 
 
 def _seconds(wait: str | None) -> float:

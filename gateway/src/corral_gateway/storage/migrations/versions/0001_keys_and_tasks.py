@@ -33,9 +33,19 @@ def upgrade() -> None:
     )
     op.create_index("tasks_by_key", "tasks", ["caller", "idempotency_key"], unique=True)
     op.create_index("tasks_of_caller", "tasks", ["caller", "created_at", "uid"])
+    op.create_table(
+        "task_events",
+        sa.Column(
+            "task_uid", sa.String(36), sa.ForeignKey("tasks.uid", ondelete="CASCADE"), primary_key=True
+        ),
+        sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("data", sa.JSON, nullable=False),
+    )
 
 
 def downgrade() -> None:
     """Take the tables away."""
+    op.drop_table("task_events")
     op.drop_table("tasks")
     op.drop_table("api_keys")
