@@ -13,8 +13,6 @@ from corral.api import (
     parse_resource,
 )
 
-SCHEMA_2020 = "https://json-schema.org/draft/2020-12/schema"
-
 
 def nested(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {}
@@ -101,30 +99,14 @@ def test_a_tool_comes_back_from_the_wire_as_it_went() -> None:
             "more than 1000 characters",
         ),
         (
-            {"inputSchema": {"type": "object", "properties": {"a": {"pattern": "(" * 400 + ")" * 400}}}},
-            "spec.inputSchema.properties.a.pattern",
-            "too many groups inside each other",
-        ),
-        (
-            {"inputSchema": {"type": "object", "description": "x" * (97 << 10)}},
+            {"inputSchema": {"type": "object", "description": "x" * (33 << 10)}},
             "spec.inputSchema",
-            "the schema is larger than 96 KiB",
+            "the schema is larger than 32 KiB",
         ),
         (
-            {"inputSchema": {"type": "object", "properties": {"a": {"$schema": SCHEMA_2020}}}},
-            'spec.inputSchema.properties.a["$schema"]',
-            "only the top of a schema says which dialect it is in",
-        ),
-        (
-            {
-                "inputSchema": {
-                    "type": "object",
-                    "unevaluatedProperties": False,
-                    "allOf": [{"patternProperties": {"x": {}}}],
-                }
-            },
-            "spec.inputSchema.unevaluatedProperties",
-            "does not go with patternProperties in one schema",
+            {"inputSchema": {"type": "object", "properties": {"default": {"pattern": "("}}}},
+            "spec.inputSchema.properties.default.pattern",
+            "no regular expression",
         ),
         (
             {"inputSchema": {"type": "object", "properties": {"a": {"pattern": "("}}}},

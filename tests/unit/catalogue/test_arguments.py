@@ -1,13 +1,9 @@
 """Arguments against a tool's input schema."""
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-import corral.catalogue.arguments
 from corral.api import Tool
 from corral.catalogue import validate_arguments, with_defaults
 from corral.catalogue.arguments import MAX_PROBLEMS, _validator
@@ -127,73 +123,16 @@ def test_the_number_of_problems_is_bounded() -> None:
         ({"$ref": "http://127.0.0.1:1/x"}, "cannot be used"),
         ({"$ref": "#/gone"}, "cannot be used"),
         ({"pattern": "("}, "cannot be used"),
+        ({"$ref": "#/foo"}, "cannot be used"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_a_problem_and_no_crash(part: dict[str, Any], why: str) -> None:
     schema = (
         {"type": "object", "properties": {"a": part}} if "$ref" not in part or part["$ref"] != "#" else part
     )
+    schema = {"foo": {"minLength": "a"}, **schema}
     (problem,) = problems({"a": "x"}, schema)
     assert why in problem
-
-
-def doubling(levels: int) -> dict[str, Any]:
-    """Return a schema in which every level refers to the next one twice."""
-    parts: dict[str, Any] = {
-        f"level{n}": {"allOf": [{"$ref": f"#/$defs/level{n + 1}"}] * 2} for n in range(levels)
-    }
-    return {"$defs": {**parts, f"level{levels}": {}}, "$ref": "#/$defs/level0"}
-
-
-BACKTRACKING = r"^(?:(a|aa)+)+\1b$"
-HOSTILE: list[tuple[dict[str, Any], Any]] = [
-    ({"properties": {"a": {"pattern": BACKTRACKING}}}, {"a": "a" * 5000}),
-    ({"patternProperties": {BACKTRACKING: {}}}, {"a" * 5000: 1}),
-    ({"patternProperties": {BACKTRACKING: {}}, "additionalProperties": False}, {"a" * 5000: 1}),
-    ({"propertyNames": {"pattern": BACKTRACKING}}, {"a" * 5000: 1}),
-    (doubling(40), {"a": 1}),
-    ({"$schema": "https://json-schema.org/draft/2020-12/schema", **doubling(40)}, {"a": 1}),
-]
-
-
-@pytest.mark.parametrize(("schema", "arguments"), HOSTILE)
-def test_A7_a_schema_and_arguments_that_would_take_for_ever_are_given_up(
-    schema: dict[str, Any], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corral.catalogue.arguments, "MAX_SECONDS", 0.1)
-    (problem,) = problems(arguments, {"type": "object", **schema})
-    assert "took more than 0.1 s" in problem
-    assert "pass large values as files" in problem
-
-
-@pytest.mark.parametrize(("schema", "arguments"), [HOSTILE[0], HOSTILE[2], HOSTILE[4]])
-def test_A7_without_the_limit_they_do_take_for_ever(
-    schema: dict[str, Any], arguments: dict[str, Any]
-) -> None:
-    code = (
-        "import json, sys; from jsonschema import Draft202012Validator\n"
-        "schema, arguments = json.load(sys.stdin)\n"
-        "print('started', flush=True); list(Draft202012Validator(schema).iter_errors(arguments))"
-    )
-    text = json.dumps([schema, arguments])
-    with pytest.raises(subprocess.TimeoutExpired) as caught:
-        subprocess.run(
-            [sys.executable, "-c", code], input=text.encode(), capture_output=True, timeout=2, check=False
-        )
-    assert caught.value.stdout == b"started\n"
-
-
-def test_many_unlike_entries_are_compared_in_one_pass() -> None:
-    unlike = [{"n": [n]} for n in range(20_000)]
-    schema = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
-    assert problems({"a": unlike}, schema) == []
-    assert problems({"a": [*unlike, {"n": [7.0]}]}, schema)
-
-
-@pytest.mark.parametrize(("one", "other", "equal"), [(1, 1.0, True), (1, True, False), ([], {}, False)])
-def test_entries_are_equal_as_json_schema_has_it(one: Any, other: Any, *, equal: bool) -> None:
-    schema = {"type": "object", "properties": {"a": {"uniqueItems": True}}}
-    assert bool(problems({"a": [one, other]}, schema)) is equal
 
 
 def test_a_schema_is_compiled_once() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from corral.api import SandboxPool
 from corral.policy import Policy
-from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, Refused
+from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused
 from corral_operator.control.acting import SecretUnusableError
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.operator import Operator
@@ -366,3 +366,29 @@ async def test_M1_nothing_is_kept_of_tasks_that_came_ended_and_went() -> None:
         # Compiled schemas, metrics and the like come with the first ones.
         counts = [await come_and_go(replica, server, batch) for batch in range(6)]
     assert counts[-1] - counts[-3] < 100, counts
+
+
+async def test_A7_a_tool_whose_schema_takes_for_ever_ends_its_task_and_stops_nobody_else() -> None:
+    server = ApiServer()
+    schema = {"type": "object", "properties": {"a": {"pattern": "^(a|aa)+$"}}}
+    server.put(
+        TOOLS,
+        {
+            "apiVersion": "corral.dev/v1alpha1",
+            "kind": "Tool",
+            "metadata": {"name": "hostile", "namespace": "team"},
+            "spec": {"description": "x", "inputSchema": schema, "run": {"builtin": "calculator"}},
+        },
+    )
+    server.put(
+        AGENT_TASKS,
+        task_body({"tool": "hostile", "arguments": {"a": "a" * 200 + "!"}}, name="job", uid="uid-job"),
+    )
+    server.put(AGENT_TASKS, task_body(NO_TOOL, name="other", uid="uid-other"))
+    async with running(server):
+        await eventually_async(
+            lambda: all("completionTime" in status_of(server, name) for name in ("job", "other"))
+        )
+    assert status_of(server)["reason"] == "InvalidArguments"
+    assert "took too much time or memory" in status_of(server)["message"]
+    assert status_of(server, "other")["reason"] == "ToolNotFound"

@@ -4,7 +4,7 @@ Nothing starts for a task that is refused here: an unknown tool, wrong arguments
 above the maximum, or something that the backend cannot give.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class Abilities:
     runtime_classes: bool = False
 
 
+#: Returns what is wrong with the arguments of a call of a tool.
+Check = Callable[[Tool, Mapping[str, Any]], Sequence[Problem]]
 #: What the embedded backend can give.
 EMBEDDED = Abilities(host_workspace=True)
 #: What the Docker backend can give; whether the daemon is near enough for a workspace, it finds out itself.
@@ -80,6 +82,7 @@ def plan(
     policy: Policy,
     secrets: Mapping[str, str],
     abilities: Abilities = EMBEDDED,
+    check: Check = validate_arguments,
 ) -> Planned | Refusal:
     """Decide whether and how a call is executed.
 
@@ -90,13 +93,14 @@ def plan(
         policy: what is allowed.
         secrets: environment variables that come from secrets, by name.
         abilities: of the backend.
+        check: says what is wrong with the arguments, the defaults filled in.
     """
     try:
         tool = catalogue.get(call.tool)
     except ToolNotFoundError as error:
         return _refusal(Reason.TOOL_NOT_FOUND, str(error), field="tool")
     arguments = with_defaults(tool, call.arguments)
-    problems = validate_arguments(tool, arguments)
+    problems = check(tool, arguments)
     if problems:
         return _invalid(problems)
     unsupported = _unsupported(call.spec, tool, abilities)
@@ -213,7 +217,7 @@ def _unsupported(spec: AgentTaskSpec, tool: Tool, abilities: Abilities) -> Refus
     return None
 
 
-def _invalid(problems: list[Problem]) -> Refusal:
+def _invalid(problems: Sequence[Problem]) -> Refusal:
     message = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
     return _refusal(Reason.INVALID_ARGUMENTS, message, field=problems[0].path)
 

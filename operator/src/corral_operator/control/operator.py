@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from corral.api import SandboxPool, Tool
+from corral.catalogue.checker import ArgumentChecker
 from corral.policy import Policy
 from corral_operator.clock import Clock
 from corral_operator.cluster.port import (
@@ -89,6 +90,7 @@ class Operator:
             kick_task=self._kick_task,
             may_act=lambda: self._acting,
         )
+        self._checker = ArgumentChecker()
         self.tasks = Tasks(
             store=self.store,
             cluster=cluster,
@@ -109,6 +111,7 @@ class Operator:
             clock=self._clock,
             settings=settings,
             policy=policy,
+            checker=self._checker,
             may_act=lambda: self._acting,
         )
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
@@ -231,6 +234,7 @@ class Operator:
         """Let go of everything. What runs in the sandboxes goes on, and another operator finds it."""
         await self._stop_acting()
         await self._background.close()
+        await self._checker.close()
 
     @property
     def ready(self) -> bool:

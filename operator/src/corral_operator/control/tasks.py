@@ -1,10 +1,12 @@
 """Looks at tasks: observes, lets decide, writes the status, then acts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from corral.api import Problem, Tool
+from corral.catalogue.checker import ArgumentChecker
 from corral.policy import Policy
 from corral_operator.clock import Clock
 from corral_operator.cluster.port import (
@@ -26,7 +28,7 @@ from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
 from corral_operator.control.workers import Workers
 from corral_operator.decisions.actions import CreatePod, Plan, Tell
-from corral_operator.decisions.observed import Rules
+from corral_operator.decisions.observed import Rules, UncheckedError
 from corral_operator.decisions.refused_status import brings_an_end, end_without_result, is_for_good
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
@@ -54,6 +56,7 @@ class Tasks:
         clock: Clock,
         settings: Settings,
         policy: Policy,
+        checker: ArgumentChecker,
         may_act: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -64,6 +67,7 @@ class Tasks:
         self._clock = clock
         self._settings = settings
         self._policy = policy
+        self._checker = checker
         self._memories: dict[str, TaskMemory] = {}
         self._workers: Workers[str] = Workers(self._look, "task", may_act)
         #: Whether somebody enforces NetworkPolicies; set by the probe.
@@ -102,10 +106,7 @@ class Tasks:
             memory.unsure = False
             return await self._look(uid)
         await self._look_for_pods(task, memory)
-        catalogue = self._store.catalogue(task.key.namespace)
-        rules = Rules(self._settings, self._policy, catalogue, self.policies_enforced)
-        observed = observe(task, memory, self._store, self._pools, self._runs)
-        plan = decide(task, observed, self._clock.now(), rules)
+        plan = await self._decide(task, memory)
         for _execution, pod in plan.claims:
             self._pools.claim(pod, task)
         self._pools.wait(uid, task, [(one.execution, one.pool) for one in plan.waiting])
@@ -120,6 +121,25 @@ class Tasks:
         if plan.status is not None and plan.status.completion_time is not None:
             self.kick(uid)  # what an ended task still needs; no watch tells of what we wrote ourselves
         return None if plan.wake_at is None else self._clock.loop_time(plan.wake_at)
+
+    async def _decide(self, task: TaskView, memory: TaskMemory) -> Plan:
+        """Decide about what is there at the moment of returning."""
+        while True:
+            catalogue = self._store.catalogue(task.key.namespace)
+            rules = Rules(
+                self._settings, self._policy, catalogue, self.policies_enforced, self._known_problems
+            )
+            observed = observe(task, memory, self._store, self._pools, self._runs)
+            try:
+                return decide(task, observed, self._clock.now(), rules)
+            except UncheckedError as unchecked:
+                await self._checker.check(unchecked.tool, unchecked.arguments)
+
+    def _known_problems(self, tool: Tool, arguments: Mapping[str, Any]) -> Sequence[Problem]:
+        found = self._checker.known(tool, arguments)
+        if found is None:
+            raise UncheckedError(tool, arguments)
+        return found
 
     async def _write(self, task: TaskView, memory: TaskMemory, plan: Plan) -> Plan | None:
         """Write the status, if nobody wrote to the task meanwhile. Otherwise nothing of the plan holds.
@@ -146,6 +166,7 @@ class Tasks:
             RECONCILE_ERRORS.labels("StatusRefused").inc()
             await self._actor.act(task, memory, Tell("Warning", "StatusRefused", message))
             memory.refused_until = self._clock.now() + _REFUSED_PAUSE
+            self._pools.leave(task)
             return None
 
     async def _patch(self, task: TaskView, memory: TaskMemory, plan: Plan) -> bool:

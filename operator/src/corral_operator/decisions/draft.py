@@ -96,6 +96,7 @@ class Draft:
             policy=self.rules.policy,
             secrets={},
             abilities=_ABILITIES,
+            check=self.rules.check,
         )
 
     def owner(self, execution: str, attempt: int) -> Owner:
@@ -206,16 +207,19 @@ class Draft:
             self.delete_pod(pod)
         self.finish(ended, ran=False if sandbox is None else ran, pod=None)
 
-    def finish(self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None) -> None:
+    def finish(
+        self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None, idle: bool = False
+    ) -> None:
         """Record how an attempt ended, or begin the next one where the task asks for it and it is safe.
 
         Args:
             execution: ended.
             ran: whether the tool may have begun; None: not known.
-            pod: that told so itself, and is not needed any more.
+            pod: that it ended in, and that is not needed any more; None: that was seen to already.
+            idle: the pod runs nothing any more; see ``DeletePod``.
         """
         if pod is not None:
-            self.delete_pod(pod, idle=execution.reason is not Reason.SANDBOX_FAILED)
+            self.delete_pod(pod, idle=idle)
         again_at = self._retry_at(execution, may_have_run=ran is not False)
         if again_at is None:
             others = [other for name, other in self.executions.items() if name != execution.name]

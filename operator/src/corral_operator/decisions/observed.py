@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from corral.api import ExecutionStatus, Reason
-from corral.catalogue import Catalogue
+from corral.api import ExecutionStatus, Reason, Tool
+from corral.catalogue import Catalogue, validate_arguments
 from corral.policy import Policy
+from corral.sandbox.plan import Check
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.settings import Settings
 from corral_operator.views import PodView
@@ -30,6 +32,8 @@ class RunView:
     asked_at: datetime | None = None
     #: When the runner was asked to end it.
     cancelled_at: datetime | None = None
+    #: The runner itself has said how it ended, so that nothing of it runs any more.
+    told: bool = False
     #: The layers of isolation that the runner named.
     isolation: tuple[str, ...] = ()
     weakened: tuple[str, ...] = ()
@@ -39,8 +43,12 @@ class RunView:
 class Printed:
     """What a program printed. Where the streams cannot be told apart, stdout has both."""
 
-    stdout: str
+    stdout: str = ""
     stderr: str = ""
+    #: The program had ended before this was read: there is no more of it.
+    final: bool = True
+    #: Why it could not be read, in words for people; empty where it was.
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,17 @@ class Observed:
     pools: tuple[PoolSupply, ...] = ()
     #: Position in a pool's queue, from 1, by execution.
     positions: Mapping[str, int] = field(default_factory=dict)
-    #: For a program in an image without a runner: what it printed, once its container has ended, by execution.
+    #: For a program in an image without a runner: what it printed, as far as that was read, by execution.
     logs: Mapping[str, Printed] = field(default_factory=dict)
+
+
+class UncheckedError(Exception):
+    """Nothing can be decided before it is known whether these arguments fit."""
+
+    def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
+        self.tool = tool
+        self.arguments = arguments
+        super().__init__(tool.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +110,5 @@ class Rules:
     catalogue: Catalogue
     #: Whether somebody enforces NetworkPolicies: True, False, or None for not known.
     policies_enforced: bool | None = None
+    #: Says what is wrong with a call's arguments, or raises ``UncheckedError``: finding it out may take long.
+    check: Check = validate_arguments

@@ -36,6 +36,9 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         observed: pods, runners and pools at this moment.
         now: the time.
         rules: settings, policy, tools.
+
+    Raises:
+        UncheckedError: first find out what is wrong with these arguments, then ask again.
     """
     if task.deleting:
         return Plan()  # what it has goes when it is gone: see ``Tasks.gone``
