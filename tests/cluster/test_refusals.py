@@ -55,6 +55,17 @@ def test_A7_values_deeper_than_anybody_reads_are_refused_and_harm_nobody(
     tenant.kubectl("delete", "agenttask", "deep", "--wait=false")
 
 
+def test_A7_a_schema_that_takes_for_ever_ends_its_task_and_harms_nobody(tenant: Tenant, warm: Tenant) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a|aa)+$"}}}
+    tenant.tool("hostile", inputSchema=schema, run={"function": {"code": "def main(a): return a"}})
+    names = [tenant.start("hostile", arguments={"a": "a" * (200 + n) + "!"}) for n in range(5)]
+    assert reason_of(warm.run("calculator", arguments={"expression": "1"})) == "Completed"
+    for task in tenant.all_ended(names):
+        assert reason_of(task) == "InvalidArguments"
+        assert "took too much time or memory" in task["status"]["message"]
+    assert reason_of(tenant.run("hostile", arguments={"a": "aaa"})) == "Completed"
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
