@@ -10,6 +10,8 @@ from corral.client import AsyncClient
 from corral_gateway import health, problems
 from corral_gateway.identity.authentication import Authentication
 from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.measuring import Measuring
+from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import router as tasks
@@ -27,7 +29,8 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         database: migrated; closed by who opened it.
         client: runs tasks on this machine; closed by who opened it.
     """
-    embedded = EmbeddedTasks(database, client, settings)
+    metrics = Metrics()
+    embedded = EmbeddedTasks(database, client, settings, metrics)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -38,9 +41,11 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     app = FastAPI(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     app.state.authentication = Authentication(KeyStore(database))
     app.state.tasks = embedded
+    app.state.metrics = metrics
     app.state.catalogue = client.catalogue
     app.state.max_body_bytes = settings.max_request_size
     for router in (health.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)
+    app.add_middleware(Measuring, metrics=metrics)
     return app

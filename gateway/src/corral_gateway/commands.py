@@ -36,14 +36,24 @@ def serve() -> None:
 
 async def _serve(settings: "Settings") -> None:
     import uvicorn
+    from prometheus_client import start_http_server
 
     from corral.client import AsyncClient
     from corral_gateway.app import create_app
 
     async with _database(settings) as database, AsyncClient(waiting=settings.waiting_sandboxes) as client:
         await _first_key(_keys(database))
+        app = create_app(settings, database, client)
+        if settings.metrics_port:
+            try:
+                start_http_server(settings.metrics_port, settings.host, app.state.metrics.registry)
+            except OSError as error:
+                problem = (
+                    f"CORRAL_METRICS_PORT: {settings.metrics_port} cannot be listened on: {error.strerror}"
+                )
+                raise _bad_input(problem, "name another port, or 0 for no metrics") from None
         config = uvicorn.Config(
-            create_app(settings, database, client),
+            app,
             host=settings.host,
             port=settings.port,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,

@@ -91,6 +91,7 @@ def problem_response(request: Request, error: ProblemError) -> JSONResponse:
         retry_after_seconds=error.retry_after_seconds,
         request_id=identity,
     )
+    request.app.state.metrics.drops.labels(error.reason).inc()
     headers = {"X-Request-ID": identity, **error.headers}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)

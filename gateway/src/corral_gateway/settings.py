@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """PORT: to listen on; 0 for a free one, which is printed."""
 
+    metrics_port: Annotated[int, Field(ge=0, le=65535, alias="CORRAL_METRICS_PORT")] = 2113
+    """CORRAL_METRICS_PORT: of Prometheus metrics, on the same address, open to whoever reaches it; 0: none."""
+
     # --- what it keeps ---
     data_directory: Annotated[Path, Field(alias="CORRAL_DATA_DIR")] = Path("data")
     """CORRAL_DATA_DIR: where the database lies."""

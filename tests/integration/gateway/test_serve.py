@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,13 +27,12 @@ def corral(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
+def serving(directory: Path, metrics_port: int = 0) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
     """Serve on a free port; yield its address, its log and its process."""
     log = directory / "serve.log"
+    env = {**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": str(metrics_port)}
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            [CORRAL, "serve"], cwd=directory, env={**os.environ, "PORT": "0"}, stdout=file, stderr=file
-        )
+        process = subprocess.Popen([CORRAL, "serve"], cwd=directory, env=env, stdout=file, stderr=file)
     try:
         address = eventually(lambda: re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()))
         assert address is not None
@@ -84,6 +84,25 @@ def test_B13_a_gateway_that_is_told_to_end_writes_how_its_tasks_ended(tmp_path: 
     with serving(tmp_path) as (url, _, _):
         (task,) = httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"]
     assert task["status"]["reason"] == "Cancelled"
+
+
+def test_M9_metrics_have_a_port_of_their_own_and_need_no_key(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        taken = subprocess.run(
+            [CORRAL, "serve"],
+            cwd=tmp_path,
+            env={**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert taken.returncode == 2
+        assert f"CORRAL_METRICS_PORT: {port} cannot be listened on" in taken.stderr
+    with serving(tmp_path, port) as (url, _, _):
+        assert "agent_core_tasks" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert httpx.get(f"{url}/metrics").status_code == 404
 
 
 def test_M5_a_setting_that_is_wrong_is_refused_by_its_name(tmp_path: Path) -> None:

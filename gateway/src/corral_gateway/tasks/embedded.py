@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
+from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
@@ -59,12 +61,14 @@ class _Running:
 class EmbeddedTasks:
     """Implements ``Tasks``."""
 
-    def __init__(self, database: Database, client: AsyncClient, settings: Settings) -> None:
+    def __init__(self, database: Database, client: AsyncClient, settings: Settings, metrics: Metrics) -> None:
         self._database = database
+        self._metrics = metrics
         self._client = client
         self._places = asyncio.Semaphore(settings.concurrent_tasks)
         self._most = settings.concurrent_tasks + settings.waiting_tasks
         self._running: dict[str, _Running] = {}
+        metrics.active_tasks.set_function(lambda: len(self._running))
 
     async def start(self) -> None:
         """Say of every task that an earlier process left unfinished how it ended: its sandbox went with it."""
@@ -192,7 +196,7 @@ class EmbeddedTasks:
             yield Event(row.seq, row.kind, row.data)
 
     async def _run(self, task: AgentTask, running: _Running) -> None:
-        uid = task.metadata.uid or ""
+        uid, began = task.metadata.uid or "", time.perf_counter()
         keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, running))
         try:
             async with self._places:
@@ -209,6 +213,7 @@ class EmbeddedTasks:
             await self._write(uid, running, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
         finally:
             del self._running[uid]
+            self._metrics.task_ended(ended, time.perf_counter() - began)
             running.ended.set()
             running.changed.set()
 
