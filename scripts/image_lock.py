@@ -25,7 +25,8 @@ def image_locks() -> Iterator[tuple[Path, str]]:
     entries = dict(_entries((ROOT / "requirements.lock").read_text()))
     for lock, projects in IMAGES.items():
         wanted = _closure(projects, entries)
-        yield lock, HEADER + "".join(text for name, text in sorted(entries.items()) if name in wanted)
+        pins = [_pins(text) for name, text in sorted(entries.items()) if name in wanted]
+        yield lock, HEADER + "".join(pins)
 
 
 def _closure(projects: tuple[str, ...], entries: dict[str, str]) -> set[str]:
@@ -66,6 +67,11 @@ def _entries(lock: str) -> Iterator[tuple[str, str]]:
         if name and not line.startswith("#"):
             texts[name] = texts.get(name, "") + line
     yield from texts.items()
+
+
+def _pins(text: str) -> str:
+    """Return an entry without who needs it: that may be somebody of another image."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("    #"))
 
 
 def _via(text: str) -> set[str]:
