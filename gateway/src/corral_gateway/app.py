@@ -12,6 +12,7 @@ from corral_gateway.identity.authentication import Authentication
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.measuring import Measuring
 from corral_gateway.metrics import Metrics
+from corral_gateway.rate_limits import RateLimits
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import router as tasks
@@ -42,6 +43,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     app.state.authentication = Authentication(KeyStore(database))
     app.state.tasks = embedded
     app.state.metrics = metrics
+    app.state.rate_limits = RateLimits(settings)
     app.state.catalogue = client.catalogue
     app.state.max_body_bytes = settings.max_request_size
     for router in (health.router, tasks.router, tools.router):

@@ -1,10 +1,15 @@
-"""ASGI middleware that times every request and counts those that were let through."""
+"""ASGI middleware that times every request, counts those let through, and tells callers where they stand."""
 
 import time
+from typing import TYPE_CHECKING
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral_gateway.metrics import Metrics
+
+if TYPE_CHECKING:
+    from corral_gateway.rate_limits import Standing
 
 
 class Measuring:
@@ -24,6 +29,9 @@ class Measuring:
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._note(scope, message["status"], time.perf_counter() - began)
+                standing: Standing | None = scope.get("state", {}).get("standing")
+                if standing is not None:
+                    MutableHeaders(scope=message).update(standing.headers)
             await send(message)
 
         await self._app(scope, receive, noted)

@@ -3,8 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+import limits
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _rate(text: str) -> str:
+    """Refuse what is no rate, such as ``600/minute``."""
+    limits.parse(text)
+    return text
 
 
 class Settings(BaseSettings):
@@ -28,6 +35,15 @@ class Settings(BaseSettings):
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
     """MAX_REQUEST_SIZE: bytes of a request's body."""
+
+    rate_limit_caller: Annotated[str, AfterValidator(_rate), Field(alias="CORRAL_RATE_LIMIT_CALLER")] = (
+        "600/minute"
+    )
+    """CORRAL_RATE_LIMIT_CALLER: requests of one caller."""
+    rate_limit_global: Annotated[str, AfterValidator(_rate), Field(alias="CORRAL_RATE_LIMIT_GLOBAL")] = (
+        "6000/minute"
+    )
+    """CORRAL_RATE_LIMIT_GLOBAL: requests of all callers together."""
 
     # --- limits of work ---
     concurrent_tasks: Annotated[int, Field(ge=1, le=10_000, alias="CORRAL_CONCURRENT_TASKS")] = 16

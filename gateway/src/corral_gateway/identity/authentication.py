@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -12,6 +13,9 @@ from corral_gateway.identity.api_key import split_key
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
+
+if TYPE_CHECKING:
+    from corral_gateway.rate_limits import RateLimits
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +88,8 @@ def allowed(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
                 f"{found.name} may not do this: it needs the scope {scope}",
                 remedy="ask an admin for a key of a role that has it: corral keys create --role …",
             )
+        limits: RateLimits = request.app.state.rate_limits
+        request.state.standing = await limits.request(found.name)
         return found
 
     return caller

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -21,6 +21,10 @@ from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter, Tasks
+
+if TYPE_CHECKING:
+    from corral.catalogue import Catalogue
+    from corral_gateway.rate_limits import RateLimits
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -75,7 +79,7 @@ async def create(
     asked = task_of(await read_json(request), caller.name)
     if idempotency_key is not None:
         asked = with_key(asked, idempotency_key)
-    task = await submit(tasks, asked, caller)
+    task = await submit(request, asked, caller)
     if task.metadata.uid != asked.metadata.uid:
         response.headers["Idempotency-Replayed"] = "true"
     if seconds:
@@ -156,14 +160,20 @@ async def cancel(caller: _Runner, tasks: _Tasks, uid: str) -> dict[str, Any]:
     return _there(await tasks.cancel(uid, caller.name), uid).to_wire()
 
 
-async def submit(tasks: Tasks, task: AgentTask, caller: Caller) -> AgentTask:
+async def submit(request: Request, task: AgentTask, caller: Caller) -> AgentTask:
     """Hand a task to what runs tasks.
 
     Raises:
-        ProblemError: too many wait, or the idempotency key was used for something else.
+        ProblemError: too many wait, a tool is called too often, or the idempotency key was used for something else.
     """
+    state = request.app.state
+    limits: RateLimits = state.rate_limits
+    catalogue: Catalogue = state.catalogue
+    for name in {task.spec.tool or "", *(step.tool for step in task.spec.steps)}:
+        if name in catalogue:
+            await limits.tool(catalogue.get(name))
     try:
-        return await tasks.submit(task, caller.name)
+        return await _tasks(request).submit(task, caller.name)
     except KeyUsedError:
         raise ProblemError(
             HTTPStatus.CONFLICT,

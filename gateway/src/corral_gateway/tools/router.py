@@ -126,7 +126,7 @@ async def execute(
     tool = _tool(catalogue, body.tool_name)
     spec = AgentTaskSpec.model_validate({"tool": tool.name, "arguments": body.parameters})
     task = stamped(AgentTask(metadata=ObjectMeta(), spec=spec), caller.name, named=False)
-    await submit(tasks, task, caller)
+    await submit(request, task, caller)
     ended = await tasks.wait(task.metadata.uid or "", caller.name, _FOR_EVER_SECONDS)
     assert ended is not None  # nobody else can take it away
     if ended.succeeded:
