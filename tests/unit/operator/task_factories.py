@@ -12,6 +12,7 @@ from corral.api import (
     NetworkMode,
     Phase,
     Reason,
+    SandboxPool,
     Timings,
     Tool,
     WhenEmpty,
@@ -91,6 +92,14 @@ def task(
 ) -> TaskView:
     """The view of a task; by default of one call of the tool ``once``."""
     return task_view(task_body({"tool": "once"} if spec is None else spec, status, **fields))
+
+
+def pool_body(**spec: Any) -> dict[str, Any]:
+    """A pool as an API server sends it, of one sandbox that tasks wait for."""
+    values = {"replicas": 1, "whenEmpty": "Queue", **spec}
+    body = SandboxPool.model_validate({"metadata": {"name": POOL.name}, "spec": values}).to_wire()
+    body["metadata"] |= {"namespace": POOL.namespace, "uid": POOL.uid, "generation": 1}
+    return body
 
 
 def again(view: TaskView, plan: Plan) -> TaskView:

@@ -46,7 +46,7 @@ def _step(name: str, tool: str = "once", **fields: Any) -> dict[str, Any]:
 
 
 def _ended(name: str, reason: Reason = Reason.COMPLETED, **fields: Any) -> RunView:
-    return RunView(ended=result(reason, name=name, **fields), began=True)
+    return RunView(ended=result(reason, name=name, **fields), began=True, told=True)
 
 
 def _started(plan: Plan) -> list[str]:
@@ -183,5 +183,19 @@ def test_M1_a_new_operator_goes_on_with_a_chain_where_it_stands() -> None:
     chain.look()
     chain.look(a=_ended("a"))
     chain.runs.clear()
-    assert _started(chain.look()) == ["b"], "it attaches to b and leaves a alone"
+    plan = chain.look()
+    assert _started(plan) == ["b"], "it attaches to b and leaves a alone"
+    assert of_type(plan, DeletePod) == [DeletePod(BOXES[0].key)], (
+        "its predecessor may have died before it did"
+    )
     assert chain.reasons == {"a": Reason.COMPLETED, "b": None}
+
+
+def test_B13_a_pod_that_an_open_step_is_said_to_have_too_is_left_alone() -> None:
+    chain = _Chain(_step("a"), _step("b"), strategy="Sequential")
+    chain.look()
+    chain.look(a=_ended("a"))
+    a, b = chain.view.status.executions
+    both = (a, b.model_copy(update={"sandbox": a.sandbox}))
+    chain.view = replace(chain.view, status=chain.view.status.model_copy(update={"executions": both}))
+    assert not of_type(chain.look(), DeletePod)

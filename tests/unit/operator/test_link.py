@@ -172,7 +172,7 @@ async def test_B13_a_start_that_did_not_arrive_is_sent_again() -> None:
         runner.hang_up()
         view = await following
         assert view.ended is not None
-        assert view.ended.result == 7
+        assert (view.ended.result, view.told) == (7, True)
 
 
 async def test_B13_attaching_to_a_runner_that_was_never_told_starts_nothing() -> None:
@@ -278,6 +278,7 @@ async def test_M2_a_runner_that_does_not_end_its_tool_at_the_deadline_is_asked_w
             view = await _run(link, _request(wall_seconds=0.1)).follow()
             assert view.ended is not None
             assert (view.ended.reason, view.began) == (Reason.DEADLINE_EXCEEDED, True)
+            assert not view.told, "it may still run"
     async with ScriptedRunner.started() as runner:
         runner.brings = [{"type": "started", "pid": 1, "attempt": 1}]
         async with _linked(runner.port) as (link, _):

@@ -1,70 +1,28 @@
 """The operator as a whole on an API server in memory: terms of leadership, what is swept, what is refused."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from corral.api import SandboxPool
-from corral.policy import Policy
 from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused
 from corral_operator.control.acting import SecretUnusableError
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.operator import Operator
 from corral_operator.metrics import POOL_CLAIMS, POOL_REFILLS, POOL_SANDBOXES
-from corral_operator.settings import Settings
 from eventually import eventually_async
-from unit.operator.api_server import ApiServer, Json
+from unit.operator.api_server import ApiServer
 from unit.operator.factories import raw_pod
-from unit.operator.task_factories import task, task_body
+from unit.operator.replica import Replica, running, status_of
+from unit.operator.task_factories import pool_body, task, task_body
 
 CALCULATE = {"tool": "calculator", "arguments": {"expression": "1"}}
 NO_TOOL = {"tool": "there-is-none"}
 DONE = {"completionTime": "2026-01-01T12:00:00Z", "reason": "Completed"}
-
-
-class Replica:
-    """An operator whose Lease the test holds."""
-
-    def __init__(self, server: ApiServer, **settings: Any) -> None:
-        given = {"sweep_seconds": 3600, "verify_network_policy": False, **settings}
-        self.operator = Operator(server, server, Settings(**given), Policy(), b"k" * 32)
-
-    def lead(self, active: bool) -> None:  # noqa: FBT001 - as the Lease tells it
-        self.operator._leadership.active = active
-        self.operator._leadership_changed(active)
-
-    @property
-    def acts(self) -> bool:
-        return self.operator._acting
-
-
-@asynccontextmanager
-async def running(server: ApiServer, *, leads: bool = True, **settings: Any) -> AsyncIterator[Replica]:
-    """Run an operator's sweep, and stop it in the end."""
-    replica = Replica(server, **settings)
-    if leads:
-        replica.lead(True)
-    sweep = asyncio.get_running_loop().create_task(replica.operator._sweep_for_ever())
-    try:
-        yield replica
-    finally:
-        sweep.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweep
-        await replica.operator.close()
-
-
-def status_of(server: ApiServer, name: str = "job") -> Json:
-    found: Json = server.objects["agenttasks", "team", name].get("status", {})
-    return found
 
 
 def refuse(code: int, *, verb: str, plural: str, times: int | None = None) -> Callable[..., Awaitable[None]]:
@@ -264,24 +222,52 @@ async def test_B13_what_ran_keeps_its_sandbox_when_its_end_is_refused() -> None:
 
 
 async def test_B13_a_task_whose_every_status_is_refused_is_told_and_left_alone_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("corral_operator.control.tasks._REFUSED_PAUSE", timedelta(seconds=0.5))
     server = ApiServer()
     server.put(AGENT_TASKS, task_body(NO_TOOL))
     server.before = refuse(422, verb="patch", plural="agenttasks", times=4)
+
+    async def told(replica: Replica, times: int) -> None:
+        await eventually_async(lambda: server.asked("patch", "agenttasks"), lambda asked: asked == times)
+        await eventually_async(lambda: replica.idle)
+
     with caplog.at_level(logging.ERROR):
         async with running(server) as replica:
-            await eventually_async(lambda: server.asked("create", "events"))
+            await told(replica, 2)
             replica.operator.tasks.kick("task-uid")
-            await asyncio.sleep(0.1)
+            await eventually_async(lambda: replica.idle)
             assert server.asked("patch", "agenttasks") == 2, "whoever kicks"
-            await eventually_async(lambda: status_of(server).get("completionTime"))
+            for _ in range(2):
+                replica.operator.tasks._memories["task-uid"].refused_until = None  # the pause is over
+                replica.operator.tasks.kick("task-uid")
+                await eventually_async(lambda: replica.idle)
     assert server.asked("patch", "agenttasks") == 5
     assert status_of(server)["reason"] == "ToolNotFound", "what was refused is taken now"
     events = [body for key, body in server.objects.items() if key[0] == "events"]
     assert {event["reason"] for event in events} == {"StatusRefused", "ToolNotFound"}
     assert "the API server refuses every status of this task: 422" in caplog.text
+
+
+async def test_M4_a_task_that_is_left_alone_keeps_no_place_in_a_queue() -> None:
+    server = ApiServer()
+    server.put(POOLS, pool_body())
+    steps = [{"name": "a", "tool": "there-is-none", "onFailure": "Continue"}, {"name": "b", **CALCULATE}]
+    accepted = {
+        "type": "Accepted",
+        "status": "True",
+        "reason": "Accepted",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T12:00:00Z",
+    }
+    server.put(AGENT_TASKS, task_body({"steps": steps}, {"conditions": [accepted]}))
+    server.before = refuse(422, verb="patch", plural="agenttasks")
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.operator.store.tasks.get("task-uid"))
+        memories = replica.operator.tasks._memories
+        await eventually_async(lambda: "task-uid" in memories and memories["task-uid"].refused_until)
+        await eventually_async(lambda: replica.idle)
+        assert not replica.operator.pools.queues.waits_for("team", "small")
 
 
 async def test_B13_a_refusal_that_may_pass_is_waited_out() -> None:
@@ -330,9 +316,7 @@ async def test_M9_the_series_of_a_pool_end_with_it() -> None:
 
 async def test_M9_who_stands_by_tells_nothing_of_pools() -> None:
     server = ApiServer()
-    pool = SandboxPool.model_validate({"metadata": {"name": "small"}, "spec": {"replicas": 0}}).to_wire()
-    pool["metadata"] |= {"namespace": "team", "uid": "pool-uid", "generation": 1}
-    server.put(POOLS, pool)
+    server.put(POOLS, pool_body(replicas=0))
     async with running(server) as replica:
         await eventually_async(lambda: _pools(POOL_SANDBOXES), lambda pools: pools == {"small"})
         replica.lead(False)
@@ -354,7 +338,7 @@ async def test_M1_nothing_is_kept_of_tasks_that_came_ended_and_went() -> None:
         for name in names:
             replica.operator.heard("MODIFIED", AGENT_TASKS, server.objects["agenttasks", "team", name])
             replica.operator.heard("DELETED", AGENT_TASKS, server.objects.pop(("agenttasks", "team", name)))
-        await asyncio.sleep(0.2)
+        await eventually_async(lambda: replica.idle)
         server.objects.clear()
         server.requests.clear()
         gc.collect()

@@ -86,7 +86,11 @@ def test_M2_a_tool_that_was_ended_by_nobody_known_waits_for_the_cluster_to_tell_
 
 def test_M1_the_result_is_written_with_its_sandbox_and_the_pod_goes() -> None:
     run = RunView(
-        ended=result(value=42, stdout="hi"), began=True, isolation=("seccomp",), weakened=("ceilings",)
+        ended=result(value=42, stdout="hi"),
+        began=True,
+        told=True,
+        isolation=("seccomp",),
+        weakened=("ceilings",),
     )
     plan = _look(_running(), BOX, run=run)
     assert plan.status is not None
@@ -97,6 +101,11 @@ def test_M1_the_result_is_written_with_its_sandbox_and_the_pod_goes() -> None:
     assert (main.sandbox.isolation, main.sandbox.weakened) == (("seccomp",), ("ceilings",))
     assert main.sandbox.pod_uid == BOX.key.uid
     assert plan.actions == (DeletePod(BOX.key, idle=True),)
+
+
+def test_M2_a_pod_whose_runner_did_not_say_that_its_tool_has_ended_goes_at_once() -> None:
+    plan = _look(_running(), BOX, run=RunView(ended=result(Reason.DEADLINE_EXCEEDED), began=True))
+    assert of_type(plan, DeletePod) == [DeletePod(BOX.key, idle=False)]
 
 
 def test_M1_the_plain_warm_path_takes_two_writes() -> None:
@@ -241,7 +250,7 @@ def test_M1_cancel_asks_the_runner_then_waits_then_takes_the_pod_away() -> None:
 
 
 def test_M1_a_cancelled_task_ends_when_its_tool_has_and_keeps_what_it_printed() -> None:
-    run = RunView(ended=result(Reason.CANCELLED, stdout="half"), began=True)
+    run = RunView(ended=result(Reason.CANCELLED, stdout="half"), began=True, told=True)
     plan = _look(_stopped(_running()), BOX, run=run)
     assert plan.status is not None
     assert (plan.status.reason, plan.status.phase) == (Reason.CANCELLED, Phase.CANCELLED)
@@ -328,8 +337,8 @@ def test_B13_a_program_seen_running_has_its_pod_written_down_and_ends_at_its_tim
     assert plan.wake_at == NOW + timedelta(seconds=60)
     late = _look(again(_program(), plan), box, seconds=60)
     assert late.status is None
-    assert late.actions == (ReadLog("main", 1, box.key),)
-    late = _look(again(_program(), plan), box, seconds=60, logs={"main": Printed("begun")})
+    assert late.actions == (ReadLog("main", 1, box.key, final=False),)
+    late = _look(again(_program(), plan), box, seconds=60, logs={"main": Printed("begun", final=False)})
     assert late.status is not None
     assert late.status.executions[0].output is not None
     assert late.status.executions[0].output.stdout == "begun"
@@ -339,12 +348,31 @@ def test_B13_a_program_seen_running_has_its_pod_written_down_and_ends_at_its_tim
 
 def test_M1_a_programs_log_is_waited_for_and_is_its_result() -> None:
     box = _container(terminated("Completed", 0), phase="Succeeded")
-    assert _look(_program(), box).actions == (ReadLog("main", 1, box.key),)
+    assert _look(_program(), box).actions == (ReadLog("main", 1, box.key, final=True),)
     plan = _look(_program(), box, logs={"main": Printed("out", "err")})
     assert plan.status is not None
     (main,) = plan.status.executions
     assert (main.reason, main.exit_code, main.result) == (Reason.COMPLETED, 0, "out")
     assert plan.actions == (DeletePod(box.key, idle=True),)
+
+
+def test_B13_what_a_program_had_printed_by_its_deadline_is_not_the_result_of_one_that_ended_meanwhile() -> (
+    None
+):
+    box = _container(terminated("Completed", 0), phase="Succeeded")
+    plan = _look(_program(), box, logs={"main": Printed("half", final=False)})
+    assert plan.actions == (ReadLog("main", 1, box.key, final=True),)
+
+
+def test_B13_a_program_whose_log_could_not_be_read_has_not_completed() -> None:
+    box = _container(terminated("Completed", 0), phase="Succeeded")
+    plan = _look(_program(), box, logs={"main": Printed(problem="503")})
+    assert plan.status is not None
+    (main,) = plan.status.executions
+    assert (main.reason, main.exit_code, main.result) == (Reason.SANDBOX_FAILED, 0, None)
+    assert main.message == "the program ended well, but its result, the log, could not be read: 503"
+    assert main.output is not None
+    assert main.output.stderr == "(the log could not be read: 503)"
 
 
 @pytest.mark.parametrize(

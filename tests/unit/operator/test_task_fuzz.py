@@ -113,7 +113,9 @@ OBSERVED = st.builds(
     position_told=_maybe(MOMENTS),
     pools=SUPPLIES,
     positions=st.dictionaries(EXECUTIONS, st.integers(1, 9), max_size=2),
-    logs=st.dictionaries(EXECUTIONS, st.builds(Printed, WORDS, WORDS), max_size=2),
+    logs=st.dictionaries(
+        EXECUTIONS, st.builds(Printed, WORDS, WORDS, st.booleans(), st.sampled_from(["", "503"])), max_size=2
+    ),
 )
 TIMES = _maybe(MOMENTS.map(time_text))
 

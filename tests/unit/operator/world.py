@@ -247,7 +247,7 @@ class World:
                     view, lost="the pod is gone", over_at=self.now, began=followed.arrived
                 )
             elif followed.arrived and (ended := box.ran.get(followed.start.execution)) is not None:
-                followed.view = replace(view, ended=ended, over_at=self.now, began=True)
+                followed.view = replace(view, ended=ended, over_at=self.now, began=True, told=True)
 
     # --- the operator ---
 
@@ -384,7 +384,7 @@ class World:
                 if (followed := self.memory.runs.get(action.execution)) is not None:
                     followed.view = replace(followed.view, asked_at=self.now)
             case ReadLog():
-                self.memory.logs[action.execution, action.attempt] = Printed("printed")
+                self.memory.logs[action.execution, action.attempt] = Printed("printed", final=action.final)
             case DeletePod():
                 self.memory.spent.add(action.pod.uid)
                 self._delete(action.pod)

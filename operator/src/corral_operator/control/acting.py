@@ -5,6 +5,7 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from corral.api import ExecutionStatus, Reason
 from corral_operator.builders.resize import resize_patch
@@ -15,7 +16,6 @@ from corral_operator.cluster.port import (
     SECRETS,
     AlreadyExists,
     Cluster,
-    ClusterError,
     NotFound,
     Refused,
     Unavailable,
@@ -34,7 +34,6 @@ from corral_operator.decisions.actions import (
     Cancel,
     CreatePod,
     DeletePod,
-    DeleteTask,
     ReadLog,
     Resize,
     Start,
@@ -53,6 +52,11 @@ log = logging.getLogger(__name__)
 
 #: A kubelet takes a resize in within a second or two, or not at all.
 _RESIZE_SECONDS = 15.0
+#: A log is some kilobytes. What hangs is read again; a program that has had its time is not given more for it.
+_LOG_SECONDS = 10.0
+_LATE_LOG_SECONDS = 3.0
+#: A log that is a result is read so often before the result counts as lost.
+_LOG_ATTEMPTS = 5
 
 
 class SecretUnusableError(Exception):
@@ -105,12 +109,9 @@ class Actor:
             case Ask():
                 self._runs.ask(task.key.uid, action.execution)
             case ReadLog():
-                memory.logs[action.execution, action.attempt] = await self._printed(action.pod)
-                self._kick(task.key.uid)
+                await self._read_log(task, memory, action)
             case DeletePod():
                 self.delete_pod(action.pod, idle=action.idle)
-            case DeleteTask():
-                self.delete_task(task.key)
             case Tell():
                 self._events.tell(task.key, action)
 
@@ -154,6 +155,28 @@ class Actor:
         if action.missed_pool is not None:
             POOL_CLAIMS.labels(namespace, action.missed_pool, "miss").inc()
 
+    async def _read_log(self, task: TaskView, memory: TaskMemory, action: ReadLog) -> None:
+        """Read what a program printed, or remember that it cannot be read.
+
+        Raises:
+            Unavailable: it is a result, and may be read a moment later.
+        """
+        attempt = action.execution, action.attempt
+        try:
+            async with asyncio.timeout(_LOG_SECONDS if action.final else _LATE_LOG_SECONDS):
+                printed = await self._printed(action.pod)
+        except Refused as error:  # the node is gone, or the log was never written
+            printed = Printed(problem=str(error))
+        except (Unavailable, TimeoutError) as error:
+            problem = str(error) or "its node did not answer in time"
+            memory.unread[attempt] = memory.unread.get(attempt, 0) + 1
+            if action.final and memory.unread[attempt] < _LOG_ATTEMPTS:
+                pause = error.retry_after_seconds if isinstance(error, Unavailable) else None
+                raise Unavailable(f"log of {action.pod.name}: {problem}", pause) from error
+            printed = Printed(problem=problem)
+        memory.logs[attempt] = replace(printed, final=action.final)
+        self._kick(task.key.uid)
+
     async def _printed(self, pod: ObjectKey) -> Printed:
         """Read both streams of a container apart, or, where the API server cannot, together."""
         limit = self._settings.status_output_bytes + 1
@@ -164,12 +187,8 @@ class Actor:
 
         try:
             return Printed(await read("Stdout"), await read("Stderr"))
-        except ClusterError:
-            pass
-        try:
+        except Refused:
             return Printed(await read("All"))
-        except ClusterError as error:  # the node is gone, or the log was never written
-            return Printed("", f"(the log could not be read: {error})")
 
     async def _resize(self, task: TaskView, memory: TaskMemory, action: Resize) -> None:
         patch = resize_patch(action.pod, action.size, self._settings)

@@ -16,7 +16,6 @@ class Links:
         self._maker = maker
         self._on_change = on_change
         self._links: dict[str, Link] = {}
-        self._closing: set[asyncio.Task[None]] = set()
 
     def see(self, pod: PodView) -> None:
         """Connect to a pod that runs; give up one that has ended."""

@@ -29,5 +29,7 @@ class TaskMemory:
     absent: set[str] = field(default_factory=set)
     #: What programs in images without a runner printed.
     logs: dict[Attempt, Printed] = field(default_factory=dict)
+    #: How often the log of a program that has ended could not be read.
+    unread: dict[Attempt, int] = field(default_factory=dict)
     #: When the position in a queue was last told.
     position_told: datetime | None = None

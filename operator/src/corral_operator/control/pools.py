@@ -99,7 +99,16 @@ class Pools:
 
     def wait(self, uid: str, task: TaskView, waiting: Iterable[tuple[str, str]]) -> None:
         """Say which executions of a task wait, and for which pool; those that waited before no longer do."""
-        self.queues.replace(uid, task, list(waiting), self._clock.now())
+        joined = self.queues.replace(uid, task, list(waiting), self._clock.now())
+        for pool in self._of(task.key.namespace) if joined else ():
+            if pool.metadata.name in joined:
+                self._workers.kick(pool.metadata.uid or "")  # now it does not wait for a lull
+
+    def leave(self, task: TaskView) -> None:
+        """Give up a task's places; what was kept for it goes to those behind."""
+        self.queues.forget(task.key.uid)
+        for pool in self._of(task.key.namespace):
+            self._serve_queue(pool)
 
     def claim(self, pod: ObjectKey, task: TaskView) -> None:
         """Take a sandbox off the supply."""
@@ -134,16 +143,8 @@ class Pools:
     def runner_changed(self, key: ObjectKey) -> None:
         """Take note that a runner answers, or does not any more."""
         pod = self._store.pods.get(key.uid)
-        if pod is None:
-            return
-        link = self._links.find(key)
-        described = link.description if link is not None else None
-        if described is not None and described.owner is not None and self.claims.is_free(key.uid):
-            task = described.owner.uid.partition("/")[0]
-            if self._store.tasks.get(task) is None and pod.labels.get(POOL_LABEL) is not None:
-                log.warning("pod %s has served %s, which is no more; it goes", key.name, described.owner.uid)
-                self.claims.spoil(key.uid)
-        self.pod_changed(pod)
+        if pod is not None:
+            self.pod_changed(pod)
 
     # --- looking ---
 
@@ -178,10 +179,11 @@ class Pools:
             return None
         state = self._state(pool)
         now = self._clock.now()
-        # Ready is a sandbox whose runner answers; its pod is ready some milliseconds before.
         seen = self._store.pods.owned_by(state.key.uid)
+        self._spoil_used(seen)
         silent = self._silent(seen, now)
-        pods = [replace(pod, ready=pod.ready and self._answers(pod)) for pod in seen]
+        # Ready is a sandbox whose runner answers, and has served nobody; its pod is ready some milliseconds before.
+        pods = [replace(pod, ready=pod.ready and self._is_unused(pod)) for pod in seen]
         plan = decide_pool(
             state,
             pods,
@@ -278,21 +280,33 @@ class Pools:
 
     def _ready(self, pool: SandboxPool) -> list[PodView]:
         state = self._state(pool)
-        found = []
-        for pod in self._store.pods.owned_by(state.key.uid):
-            link = self._links.find(pod.key)
-            if (
-                link is not None
-                and link.unused
-                and self.claims.is_free(pod.key.uid)
-                and is_usable(replace(pod, ready=True), state.template)
-            ):
-                found.append(pod)
+        found = [
+            pod
+            for pod in self._store.pods.owned_by(state.key.uid)
+            if self._is_unused(pod)
+            and self.claims.is_free(pod.key.uid)
+            and is_usable(replace(pod, ready=True), state.template)
+        ]
         return sorted(found, key=lambda pod: (pod.created, pod.key.name))
 
-    def _answers(self, pod: PodView) -> bool:
+    def _is_unused(self, pod: PodView) -> bool:
         link = self._links.find(pod.key)
-        return link is not None and link.silent_since is None
+        return link is not None and link.unused
+
+    def _spoil_used(self, pods: Iterable[PodView]) -> None:
+        """Give nobody what has served: whoever was to take it away may have died before.
+
+        Attempts that have not ended have claimed their sandboxes, but for those of a status that cannot be read.
+        """
+        for pod in pods:
+            link = self._links.find(pod.key)
+            owner = link.description.owner if link is not None and link.description is not None else None
+            if owner is None or not self.claims.is_free(pod.key.uid):
+                continue
+            task = self._store.tasks.get(owner.uid.partition("/")[0])
+            if not (isinstance(task, TaskView) and task.status_problem):
+                log.warning("pod %s has served %s, which has ended; it goes", pod.key.name, owner.uid)
+                self.claims.spoil(pod.key.uid)
 
     def _silent(self, pods: Iterable[PodView], now: datetime) -> dict[str, datetime]:
         """Return since when no runner answers, of those that should."""

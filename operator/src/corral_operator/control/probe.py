@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Callable
 
-from corral.api import DEFAULT_LIMITS, ResolvedLimits, Result
+from corral.api import DEFAULT_LIMITS, FrameError, ResolvedLimits, Result
 from corral.sandbox.errors import SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.builders.runner import runner_settings
@@ -85,7 +85,7 @@ class PolicyProbe:
             try:
                 async with asyncio.timeout(self._settings.pod_start_seconds):
                     enforced = await self._ask(target)
-            except (ClusterError, OSError, TimeoutError, SandboxError) as error:
+            except (ClusterError, OSError, TimeoutError, SandboxError, FrameError) as error:
                 log.warning("whether NetworkPolicies are enforced could not be found out: %r", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue

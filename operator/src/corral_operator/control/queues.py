@@ -36,8 +36,13 @@ class Queues:
         #: By namespace and pool.
         self._orders: dict[str, dict[str, _Order]] = {}
 
-    def replace(self, uid: str, task: TaskView, waiting: list[tuple[str, str]], now: datetime) -> None:
-        """Say for which pools executions of a task wait now."""
+    def replace(self, uid: str, task: TaskView, waiting: list[tuple[str, str]], now: datetime) -> set[str]:
+        """Say for which pools executions of a task wait now.
+
+        Returns:
+            Names of the pools that somebody waits for who did not before.
+        """
+        joined: set[str] = set()
         wanted: dict[_Pool, set[_Place]] = {}
         for execution, pool in waiting:
             wanted.setdefault((task.key.namespace, pool), set()).add((uid, execution))
@@ -56,9 +61,11 @@ class Queues:
                 )
                 self._depth += 1
                 self._changed(where)
+                joined.add(where[1])
         if wanted:
             self._waits[uid] = wanted
         QUEUE_DEPTH.set(self._depth)
+        return joined
 
     def forget(self, uid: str) -> None:
         """Nothing of a task waits any more."""

@@ -81,6 +81,8 @@ class ReadLog:
     execution: str
     attempt: int
     pod: ObjectKey
+    #: The program has ended, and what it printed is its result; else it is read once, in its deadline's last seconds.
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,6 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteTask:
-    """Take an ended task away: its time to live is over."""
-
-
-@dataclass(frozen=True, slots=True)
 class Tell:
     """Write an Event that a person would want to read."""
 
@@ -106,7 +103,7 @@ class Tell:
     message: str
 
 
-Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | ReadLog | DeletePod | DeleteTask | Tell
+Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | ReadLog | DeletePod | Tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def _take_result(
         return
     if result.reason is Reason.CANCELLED and stopped is not None and stopped[0] is not Reason.CANCELLED:
         result = statuses.ended(result, *stopped, draft.now)
-    draft.finish(result, ran=run.began, pod=pod)
+    draft.finish(result, ran=run.began, pod=pod, idle=run.told)
 
 
 def _look_for_who_ended_it(

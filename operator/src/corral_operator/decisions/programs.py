@@ -151,7 +151,12 @@ def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | No
     json = planned is not None and planned.request.run.get("resultFormat") == "json"
     execution = execution.model_copy(update={"exit_code": result.exit_code, "signal": result.signal})
     if result.reason is Reason.COMPLETED:
-        draft.finish(with_program_result(execution, json, draft.now), ran=True, pod=pod)
+        problem = draft.observed.logs[execution.name].problem
+        if problem:
+            message = f"the program ended well, but its result, the log, could not be read: {problem}"
+            draft.end(execution, Reason.SANDBOX_FAILED, message, ran=True)
+        else:
+            draft.finish(with_program_result(execution, json, draft.now), ran=True, pod=pod, idle=True)
     else:
         draft.end(execution, result.reason, result.message, ran=True)
 
@@ -159,13 +164,15 @@ def _take_result(draft: Draft, execution: ExecutionStatus, planned: Planned | No
 def _with_output(draft: Draft, execution: ExecutionStatus, pod: PodView) -> ExecutionStatus | None:
     """Return an execution with what its program printed; None: that is read before the next look."""
     printed = draft.observed.logs.get(execution.name)
-    if printed is None:
-        draft.actions.append(ReadLog(execution.name, execution.attempt, pod.key))
+    final = pod.container.terminated is not None
+    if printed is None or (final and not printed.final):
+        draft.actions.append(ReadLog(execution.name, execution.attempt, pod.key, final))
         return None
     timings = (execution.timings or Timings()).model_copy(
         update={"started": None if pod.container.started_at is None else time_text(pod.container.started_at)}
     )
-    output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=printed.stderr, truncated=False)
+    stderr = f"(the log could not be read: {printed.problem})" if printed.problem else printed.stderr
+    output = ExecutionOutput.model_construct(stdout=printed.stdout, stderr=stderr, truncated=False)
     return execution.model_copy(update={"output": output, "timings": timings})
 
 

@@ -87,13 +87,29 @@ def ended(draft: Draft, reason: Reason, message: str) -> Plan:
 
 
 def _drop_pods_of_ended_attempts(draft: Draft) -> None:
-    """Take away pods that were made for attempts that are over: whoever ended one may have died before."""
+    """Take away pods of attempts that are over, made for them or given to them.
+
+    Whoever ended one may have died before; and a deletion that waits for a lull dies with its operator.
+    """
     wanted = {
         draft.cold_pod(execution) for execution in draft.executions.values() if execution.reason is None
     }
+    used = _sandboxes(draft, ended=True) - _sandboxes(draft, ended=False)
     for pod in draft.observed.pods.values():
-        if pod.owner_uid == draft.task.key.uid and pod.key.name not in wanted:
+        made = pod.owner_uid == draft.task.key.uid and pod.key.name not in wanted
+        if made or pod.key.uid in used:
             draft.delete_pod(pod)
+
+
+def _sandboxes(draft: Draft, *, ended: bool) -> set[str]:
+    """Return the UIDs of the pods that stand in the status with executions that have ended, or have not."""
+    return {
+        execution.sandbox.pod_uid
+        for execution in draft.executions.values()
+        if execution.sandbox is not None
+        and execution.sandbox.pod_uid is not None
+        and (execution.reason is not None) is ended
+    }
 
 
 def _plan(draft: Draft, status: AgentTaskStatus) -> Plan:

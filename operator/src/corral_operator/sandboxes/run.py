@@ -101,7 +101,7 @@ class Run:
             if result is not None:
                 if self._request is not None:
                     result = with_text_result(self._request, self.record, result)
-                return RunView(ended=self.record.status(result), began=True)
+                return RunView(ended=self.record.status(result), began=True, told=True)
             if self._cancelled and self.record.started is not None:
                 self._cancelled = False
                 await self._link.send({"op": "cancel"})
