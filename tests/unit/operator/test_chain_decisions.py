@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from corral.api import Reason
+from corral.api import Reason, WhenEmpty
 from corral_operator.decisions.actions import Cancel, CreatePod, DeletePod, Plan, Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.task import decide
@@ -199,3 +199,15 @@ def test_B13_a_pod_that_an_open_step_is_said_to_have_too_is_left_alone() -> None
     both = (a, b.model_copy(update={"sandbox": a.sandbox}))
     chain.view = replace(chain.view, status=chain.view.status.model_copy(update={"executions": both}))
     assert not of_type(chain.look(), DeletePod)
+
+
+def test_M1_a_step_that_ended_at_once_is_told_while_the_next_one_waits_in_a_queue() -> None:
+    view = task({"steps": [_step("a", "there-is-none", onFailure="Continue"), _step("b")]})
+    seen = observed(pools=(pool(empty=WhenEmpty.QUEUE),))
+    plan = decide(view, seen, NOW, RULES)
+    assert plan.status is not None
+    assert plan.status.executions[0].reason is Reason.TOOL_NOT_FOUND
+    # What waits does so since then, and after a while people are told.
+    later = decide(again(view, plan), seen, NOW + timedelta(seconds=4), RULES)
+    assert later.status is not None
+    assert "waits for a sandbox of pool" in (later.status.message or "")

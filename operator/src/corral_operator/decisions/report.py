@@ -29,7 +29,8 @@ def unfinished(draft: Draft) -> Plan:
     before, executions = draft.task.status, _ordered(draft)
     running = any(execution.sandbox is not None for execution in executions)
     waits = statuses.waiting_message(executions)
-    if not (running or waits or before.conditions):
+    ended = any(execution.reason is not None for execution in executions)
+    if not (running or ended or waits or before.conditions):
         return _plan(draft, before)  # nothing worth a write yet
     conditions = _condition(draft, before.conditions, statuses.ACCEPTED, "Accepted", "")
     if running:
