@@ -61,9 +61,7 @@ RIG := PYTHONPATH=scripts $(BIN)/python -m rig
 
 .PHONY: kind-up
 kind-up: setup ## make a kind cluster, build and load the images, install the chart; print how to use it
-	@$(RIG) up $(RIG_ARGS)
-	@$(RIG) images
-	@$(RIG) install
+	@use="$$($(RIG) up $(RIG_ARGS))" && $(RIG) images && $(RIG) install && printf '%s\n' "$$use"
 
 .PHONY: kind-down
 kind-down: setup ## delete the kind cluster and stop the rig's own Docker daemon
