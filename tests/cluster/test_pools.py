@@ -1,5 +1,6 @@
 """M4, B7: sandboxes that wait: hit, used once, refilled at a pace, scaled, drained, given more."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -86,6 +87,27 @@ def test_M4_kubectl_scale_makes_the_pool_larger_and_smaller(new_tenant: Callable
     assert tenant.pool_is_full(0)["status"]["conditions"][0]["reason"] == "ScaledToZero"
     assert main_of(tenant.ended(calculate(tenant)))["sandbox"]["warm"] is False
     tenant.delete()
+
+
+def test_M4_an_autoscaler_scales_the_pool(new_tenant: Callable[[], Tenant]) -> None:
+    """Below its least number it scales without any metric, so that no metrics server is needed here."""
+    tenant = new_tenant()
+    tenant.pool(1)
+    autoscaler = {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "pool"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "corral.dev/v1alpha1", "kind": "SandboxPool", "name": "pool"},
+            "minReplicas": 2,
+            "maxReplicas": 3,
+        },
+    }
+    tenant.kubectl("create", "-f", "-", stdin=json.dumps(autoscaler))
+    tenant.pool_is_full(2)
+    found = json.loads(tenant.kubectl("get", "hpa", "pool", "-o", "json"))
+    conditions = {one["type"]: one["status"] for one in found["status"]["conditions"]}
+    assert conditions["AbleToScale"] == "True", found["status"]
 
 
 def test_M4_another_template_drains_the_pool_and_a_running_task_goes_on(

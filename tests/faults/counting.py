@@ -7,8 +7,8 @@ Why the count is sound:
   the pod. So what a runner started is known if it was read once to the end of the pod's life, whoever told it to.
 - A pod that ran and was never read could hide an execution. Such pods are counted (``unheard``); unless it is 0,
   the other numbers say nothing and the test fails. Pods that a test takes away with their node are named apart.
-- So are a pool's pods that ended before they could be read and that no task's status ever named, in any version that
-  the recorder's watch saw (``idle``: the surplus of two operators, or of a lost answer). Here alone the count trusts
+- So are pods with a runner that ended before they could be read and that no task's status ever named, in any
+  version that the recorder's watch saw (``idle``: the surplus of two operators, or of a lost answer). Here alone the count trusts
   the operator in one thing: that it writes an assignment before it starts.
 - A container without a runner starts once (``restartPolicy: Never``), and its pod's status, seen through the
   recorder's own watch, says so, its last state included in the DELETED event. Its execution stands on its labels.
@@ -114,7 +114,7 @@ def count(
                 found.started += 1
         if not pod.has_runner or not pod.ran or pod.heard or pod.uid in taken:
             continue
-        if "corral.dev/pool" in pod.labels and pod.deleted and not pod.assigned:
+        if pod.deleted and not pod.assigned:
             found.idle += 1
         else:
             found.unheard += 1

@@ -49,3 +49,16 @@ def test_B13_the_count_finds(task: dict[str, Any], pods: list[PodRecord], wrong:
     found = count([task], pods, repeatable=frozenset(), taken=frozenset(), only=frozenset({"task"})).to_json()
     names = ("lost", "doubled", "without_status", "unheard")
     assert {name: found[name] for name in names if found[name]} == wrong, found["problems"]
+
+
+@pytest.mark.parametrize(("assigned", "counted"), [(False, ("idle", 1)), (True, ("unheard", 1))])
+def test_B13_of_pods_that_nobody_read_only_those_without_a_task_are_surplus(
+    *, assigned: bool, counted: tuple[str, int]
+) -> None:
+    gone = _pod("q", heard=False)
+    gone.deleted, gone.assigned = True, assigned
+    pods = [_pod("p", _STARTED, _RESULT), gone]
+    found = count([_task()], pods, repeatable=frozenset(), taken=frozenset(), only=frozenset({"task"}))
+    assert {name: n for name, n in found.to_json().items() if name in {"idle", "unheard"} and n} == dict(
+        [counted]
+    )

@@ -33,14 +33,6 @@ class Links:
         if link is not None:
             link.give_up(f"the pod {pod.name} is gone")
 
-    def get(self, pod: ObjectKey) -> Link:
-        """Return the connection to a running pod.
-
-        Raises:
-            KeyError: it was never seen running.
-        """
-        return self._links[pod.uid]
-
     def find(self, pod: ObjectKey) -> Link | None:
         """Return the connection to a pod, None if there is none."""
         return self._links.get(pod.uid)

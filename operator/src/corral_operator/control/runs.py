@@ -65,6 +65,9 @@ class Runs:
         """Start an attempt, or attach to it. One that is followed already stays as it is."""
         if self.follows(uid, execution, action.pod):
             return
+        link = self._links.find(action.pod)
+        if link is None:
+            return  # the pod has gone since this was decided; the event of its end is still to come
         self.forget(uid, action.execution)
         request = action.request
         if request is not None:
@@ -76,7 +79,7 @@ class Runs:
             )
         record = self._record(execution, queued)
         run = Run(
-            self._links.get(action.pod),
+            link,
             action.owner,
             request,
             record,
