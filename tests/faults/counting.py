@@ -8,8 +8,8 @@ Why the count is sound:
 - A pod that ran and was never read could hide an execution. Such pods are counted (``unheard``); unless it is 0,
   the other numbers say nothing and the test fails. Pods that a test takes away with their node are named apart.
 - So are pods with a runner that ended before they could be read and that no task's status ever named, in any
-  version that the recorder's watch saw (``idle``: the surplus of two operators, or of a lost answer). Here alone the count trusts
-  the operator in one thing: that it writes an assignment before it starts.
+  version that the recorder's watch saw (``idle``: the surplus of two operators, or of a lost answer). Here alone the
+  count trusts the operator in one thing: that it writes an assignment before it starts.
 - A container without a runner starts once (``restartPolicy: Never``), and its pod's status, seen through the
   recorder's own watch, says so, its last state included in the DELETED event. Its execution stands on its labels.
 - Whose execution it was, the runner says (``describe``: task UID and attempt), and no status of the operator's.
