@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from corral.api import Problem, format_path
+from corral.api import problems_in
 from corral_gateway.problems import ProblemError
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -42,7 +42,7 @@ async def read_model(request: Request, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        problems = [Problem(format_path(one["loc"]), one["msg"]) for one in error.errors()]
+        problems = problems_in(error, model)
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidRequest", str(problems[0]), problems=problems
         ) from None

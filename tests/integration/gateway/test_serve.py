@@ -83,7 +83,7 @@ def test_B13_a_gateway_that_is_told_to_end_writes_how_its_tasks_ended(tmp_path: 
         assert httpx.post(f"{url}/v1/tasks", json=SLEEP, headers=headers).status_code == 202
     with serving(tmp_path) as (url, _, _):
         (task,) = httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"]
-    assert task["status"]["reason"] == "Cancelled"
+    assert task["status"]["reason"] == "Cancelled", task["status"]["message"]
 
 
 def test_M9_metrics_have_a_port_of_their_own_and_need_no_key(tmp_path: Path) -> None:

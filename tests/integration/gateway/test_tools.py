@@ -34,6 +34,15 @@ async def test_S2_a_request_that_is_wrong_is_no_failure_of_the_tool(gateway: Gat
             assert problem(await client.post("/tools/execute", json=request)) == expected
 
 
+async def test_S2_parameters_that_no_task_can_have_are_refused_with_their_place(gateway: Gateway) -> None:
+    async with await gateway.caller() as client:
+        for value in ("1e999", "[" * 100 + "]" * 100, '"' + "x" * (300 << 10) + '"'):
+            request = f'{{"tool_name": "calculator", "parameters": {{"expression": {value}}}}}'
+            answer = await client.post("/tools/execute", content=request)
+            assert problem(answer) == (422, "InvalidSpec")
+            assert answer.json()["problems"][0]["path"].startswith("spec")
+
+
 async def test_S2_the_list_is_one_of_names_and_leaves_out_what_is_dangerous(gateway: Gateway) -> None:
     async with await gateway.caller() as client:
         every = (await client.get("/tools/list")).json()

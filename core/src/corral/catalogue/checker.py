@@ -40,10 +40,7 @@ class ArgumentChecker:
 
     def known(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Problem, ...] | None:
         """Return what is known to be wrong with the arguments of a call; None: they were not checked."""
-        digest = _digest(tool, arguments)
-        if digest in self._verdicts:
-            self._verdicts.move_to_end(digest)
-        return self._verdicts.get(digest)
+        return self._remembered(_digest(tool, arguments))
 
     async def check(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Return what is wrong with the arguments of a call, its defaults filled in; see ``validate_arguments``.
@@ -51,11 +48,12 @@ class ArgumentChecker:
         Raises:
             CheckerUnavailableError: nobody can say.
         """
+        digest = _digest(tool, arguments)
         async with self._one_at_a_time:
-            found = self.known(tool, arguments)
+            found = self._remembered(digest)
             if found is None:
                 found = await self._ask(tool, arguments)
-                self._verdicts[_digest(tool, arguments)] = found
+                self._verdicts[digest] = found
                 if len(self._verdicts) > _KEPT:
                     self._verdicts.popitem(last=False)
             return found
@@ -68,6 +66,12 @@ class ArgumentChecker:
                 process.kill()
             await process.wait()
 
+    def _remembered(self, digest: bytes) -> tuple[Problem, ...] | None:
+        found = self._verdicts.get(digest)
+        if found is not None:
+            self._verdicts.move_to_end(digest)
+        return found
+
     async def _ask(self, tool: Tool, arguments: Mapping[str, Any]) -> tuple[Problem, ...]:
         process = await self._running()
         assert process.stdin is not None
@@ -77,12 +81,9 @@ class ArgumentChecker:
             async with asyncio.timeout(_MAX_WALL_SECONDS):
                 process.stdin.write(request.encode() + b"\n")
                 await process.stdin.drain()
-                answer = json.loads(await process.stdout.readline() or b"null")
-        except (
-            OSError,
-            TimeoutError,
-            ValueError,
-        ):  # it is gone, stands still, or says nothing that can be read
+                answer = json.loads(await process.stdout.readline())
+        # It is gone, stands still, or says nothing that can be read.
+        except (OSError, TimeoutError, ValueError):
             answer = None
         except BaseException:
             await self.close()  # its answer would be taken for the next one's

@@ -45,7 +45,8 @@ def _answer(line: bytes) -> bytes:
         problems = validate_arguments(tool, request["arguments"])
         return json.dumps([asdict(problem) for problem in problems]).encode() + b"\n"
     except (MemoryError, RecursionError):
-        return b"null\n"
+        signal.raise_signal(signal.SIGPROF)  # the same end as for what takes too long
+        raise
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ class Caller:
 
     name: str
     scopes: frozenset[Scope]
-    #: Of the key that was used, for the audit.
-    key_prefix: str
 
 
 class Authentication:
@@ -53,7 +51,7 @@ class Authentication:
         if refusal is not None:
             log.warning("key %s was refused: %s", key.prefix, refusal)
             raise _unknown(refusal)
-        return Caller(key.caller, key.scopes, key.prefix)
+        return Caller(key.caller, key.scopes)
 
 
 def _credential(request: Request) -> str | None:

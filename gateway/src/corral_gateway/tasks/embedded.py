@@ -42,6 +42,7 @@ class _Running:
     events: list[Event] = field(default_factory=list)
     #: How many of them the database has.
     kept: int = 0
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: Set, and replaced, with each event.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -206,7 +207,8 @@ class EmbeddedTasks:
         except Exception as error:
             log.exception("task %s could not be run", uid)
             ended = _failed(task, f"the gateway could not run it: {error}")
-        keeping.cancel()
+        async with running.writing:  # a transaction that is cancelled half-way can keep the database locked
+            keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
         running.tell(*of_end(ended))
         try:
@@ -233,11 +235,12 @@ class EmbeddedTasks:
         values: dict[str, Any] = {"phase": phase}
         if ended is not None:
             values |= {"reason": ended.reason, "manifest": ended.to_wire()}
-        count = len(running.events)
-        async with self._database.writing() as session:
-            await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
-            session.add_all(_event_row(uid, event) for event in running.events[running.kept : count])
-        running.kept = count
+        async with running.writing:
+            count = len(running.events)
+            async with self._database.writing() as session:
+                await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
+                session.add_all(_event_row(uid, event) for event in running.events[running.kept : count])
+            running.kept = count
 
 
 def _row(task: AgentTask, caller: str) -> TaskRow:

@@ -35,10 +35,10 @@ def task_of(body: Any, caller: str) -> AgentTask:
     resource = parse_resource(manifest)
     if not isinstance(resource, AgentTask):
         raise ManifestError([Problem("kind", f"expected AgentTask, found {resource.kind}")])
-    return stamped(resource, caller, named=whole)
+    return _stamped(resource, caller, named=whole)
 
 
-def stamped(task: AgentTask, caller: str, *, named: bool) -> AgentTask:
+def _stamped(task: AgentTask, caller: str, *, named: bool) -> AgentTask:
     """Return a task as it is kept: with what only the gateway sets, and without a status of somebody's own."""
     given = task.metadata
     metadata = ObjectMeta(

@@ -50,12 +50,13 @@ class TaskList(BaseModel):
     )
 
 
-def _tasks(request: Request) -> Tasks:
+def tasks_of(request: Request) -> Tasks:
+    """Return what runs tasks here."""
     found: Tasks = request.app.state.tasks
     return found
 
 
-_Tasks = Annotated[Tasks, Depends(_tasks)]
+_Tasks = Annotated[Tasks, Depends(tasks_of)]
 
 
 @router.post(
@@ -173,7 +174,7 @@ async def submit(request: Request, task: AgentTask, caller: Caller) -> AgentTask
         if name in catalogue:
             await limits.tool(catalogue.get(name))
     try:
-        return await _tasks(request).submit(task, caller.name)
+        return await tasks_of(request).submit(task, caller.name)
     except KeyUsedError:
         raise ProblemError(
             HTTPStatus.CONFLICT,

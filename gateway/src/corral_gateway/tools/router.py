@@ -6,15 +6,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from corral.api import AgentTask, AgentTaskSpec, ObjectMeta, Reason, Tool
+from corral.api import Reason, Tool
 from corral.catalogue import Catalogue, ToolNotFoundError
 from corral_gateway.bodies import body_of, read_model
 from corral_gateway.identity.authentication import Caller, allowed
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
-from corral_gateway.tasks.intake import stamped
+from corral_gateway.tasks.intake import task_of
 from corral_gateway.tasks.port import Tasks
-from corral_gateway.tasks.router import submit
+from corral_gateway.tasks.router import submit, tasks_of
 
 router = APIRouter(tags=["tools"])
 
@@ -60,11 +60,6 @@ class ExecuteResponse(BaseModel):
 
 def _catalogue(request: Request) -> Catalogue:
     found: Catalogue = request.app.state.catalogue
-    return found
-
-
-def _tasks(request: Request) -> Tasks:
-    found: Tasks = request.app.state.tasks
     return found
 
 
@@ -115,7 +110,7 @@ async def names(
     openapi_extra=body_of(ExecuteRequest.model_json_schema()),
 )
 async def execute(
-    caller: _Runner, tasks: Annotated[Tasks, Depends(_tasks)], catalogue: _Catalogue, request: Request
+    caller: _Runner, tasks: Annotated[Tasks, Depends(tasks_of)], catalogue: _Catalogue, request: Request
 ) -> ExecuteResponse:
     """Execute a tool once, alone in a sandbox.
 
@@ -124,8 +119,7 @@ async def execute(
     """
     body = await read_model(request, ExecuteRequest)
     tool = _tool(catalogue, body.tool_name)
-    spec = AgentTaskSpec.model_validate({"tool": tool.name, "arguments": body.parameters})
-    task = stamped(AgentTask(metadata=ObjectMeta(), spec=spec), caller.name, named=False)
+    task = task_of({"tool": tool.name, "arguments": body.parameters}, caller.name)
     await submit(request, task, caller)
     ended = await tasks.wait(task.metadata.uid or "", caller.name, _FOR_EVER_SECONDS)
     assert ended is not None  # nobody else can take it away
