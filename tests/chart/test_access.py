@@ -72,7 +72,7 @@ def test_M10_the_table_grants_no_wildcard_no_escalation_and_no_secrets_of_tenant
 
 
 def test_M10_every_resource_that_the_operator_calls_is_in_the_table() -> None:
-    from corral_operator.cluster import port
+    from corral.cluster import port
 
     called = {value.plural for value in vars(port).values() if isinstance(value, port.Resource)}
     assert called == {resource.split("/")[0] for grant in GRANTS for resource in grant.resources}

@@ -12,11 +12,11 @@ import pytest
 from chart.cluster import Refused, applied, get, kubectl, namespace, try_out
 from chart.rendering import Object, is_hook, render
 from corral.api import SecretRef
+from corral.cluster.port import ObjectKey
 from corral_operator.builders.resize import resize_patch
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, ProgramProcess, RunnerProcess, sandbox_pod
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 from eventually import eventually
 
 GIB = 1 << 30

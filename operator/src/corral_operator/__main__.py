@@ -11,11 +11,12 @@ import uvloop
 from kubernetes.aio.config import ConfigException
 from pydantic import ValidationError
 
-from corral_operator.cluster.kubernetes_api import KubernetesCluster
-from corral_operator.cluster.port import ClusterError
+from corral.cluster.kubernetes_api import KubernetesCluster
+from corral.cluster.port import ClusterError
 from corral_operator.control.operator import Operator
 from corral_operator.handlers import registry_for, watch_settings
 from corral_operator.logs import set_up_logging
+from corral_operator.metrics import count_request
 from corral_operator.policy_file import PolicyError, read_policy
 from corral_operator.runner_key import runner_key
 from corral_operator.serving import serving
@@ -36,7 +37,7 @@ async def operate(settings: Settings) -> None:
         ClusterError: the cluster cannot be reached, or does not allow what is needed.
     """
     policy = read_policy(settings.policy_file)
-    cluster = await KubernetesCluster.connect()
+    cluster = await KubernetesCluster.connect(count_request)
     lease_cluster = cluster.apart()
     operator: Operator | None = None
     try:

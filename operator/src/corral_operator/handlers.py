@@ -4,8 +4,8 @@ from typing import Any
 
 import kopf
 
-from corral_operator.cluster.kubernetes_api import TASKS_PAGE
-from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, TOOLS, Resource
+from corral.cluster.kubernetes_api import TASKS_PAGE
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, TOOLS, Resource
 from corral_operator.control.operator import Operator
 from corral_operator.names import SANDBOX_LABEL
 

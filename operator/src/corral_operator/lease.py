@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral.api import time_text
+from corral.cluster.port import LEASES, Cluster, ClusterError, Conflict, Json, NotFound
 from corral_operator.clock import Clock
-from corral_operator.cluster.port import LEASES, Cluster, ClusterError, Conflict, Json, NotFound
 from corral_operator.metrics import LEADER
 from corral_operator.names import LEASE
 from corral_operator.settings import Settings

@@ -43,3 +43,8 @@ LEADER = Gauge(f"{_PREFIX}_leader", "1 while this replica is the active one.")
 RECONCILE_ERRORS = Counter(
     f"{_PREFIX}_reconcile_errors", "Looks at a task or a pool that failed and are repeated.", ["cause"]
 )
+
+
+def count_request(verb: str, resource: str, code: str) -> None:
+    """Count a request to the API server."""
+    API_REQUESTS.labels(verb, resource, code).inc()

@@ -3,7 +3,7 @@
 import base64
 import secrets
 
-from corral_operator.cluster.port import SECRETS, AlreadyExists, Cluster, NotFound
+from corral.cluster.port import SECRETS, AlreadyExists, Cluster, NotFound
 from corral_operator.names import MANAGED_BY, RUNNER_KEY_SECRET
 from corral_operator.sandboxes.tokens import KEY_BYTES
 

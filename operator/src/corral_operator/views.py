@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from corral.cluster.port import ObjectKey
+
 Json = Mapping[str, Any]
 
 PodPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectKey:
-    """Which object: its name, and its UID, because a name can come again."""
-
-    namespace: str
-    name: str
-    uid: str
 
 
 @dataclass(frozen=True, slots=True)

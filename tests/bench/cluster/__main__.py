@@ -21,10 +21,9 @@ from rich.table import Table
 
 from bench.cluster.world import FLOW_SCHEMAS, REFERENCES, Json, World
 from bench.statistics import Series
-from corral_operator.cluster.kubernetes_api import KubernetesCluster
-from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, AlreadyExists
+from corral.cluster.kubernetes_api import KubernetesCluster
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, AlreadyExists, ObjectKey
 from corral_operator.names import POOL_LABEL, SANDBOX_LABEL
-from corral_operator.views import ObjectKey
 
 _CONSOLE = Console(stderr=True)
 _POOL = "bench"

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import yaml
 
-from corral_operator.cluster.kubernetes_api import KubernetesCluster
-from corral_operator.cluster.port import AlreadyExists, Resource
+from corral.cluster.kubernetes_api import KubernetesCluster
+from corral.cluster.port import AlreadyExists, Resource
 
 Json = dict[str, Any]
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", namespaced=False)

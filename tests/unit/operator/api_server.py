@@ -4,8 +4,7 @@ import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from corral_operator.cluster.port import PODS, AlreadyExists, Conflict, NotFound, Resource
-from corral_operator.views import ObjectKey
+from corral.cluster.port import PODS, AlreadyExists, Conflict, NotFound, ObjectKey, Resource
 
 Json = dict[str, Any]
 #: Called before each request with the verb, the plural and the name, which for a log is its stream; it may wait, or

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.names import CONTAINER
-from corral_operator.views import ObjectKey, PodView, pod_view
+from corral_operator.views import PodView, pod_view
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MIB = 1 << 20

@@ -20,13 +20,14 @@ from corral.api import (
     time_text,
 )
 from corral.catalogue import Catalogue
+from corral.cluster.port import ObjectKey
 from corral.policy import Policy
 from corral_operator.decisions.actions import Action, Plan
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.decisions.observed import Observed, Rules
 from corral_operator.decisions.task_view import TaskView, task_view
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 from unit.operator.factories import NOW, POOL, RUNNING, SIZE, pod
 
 TASK = ObjectKey("team", "job", "task-uid")

@@ -9,8 +9,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
-from corral_operator.cluster.kubernetes_api import KubernetesCluster
-from corral_operator.cluster.port import AGENT_TASKS, PODS, Refused, Resource, Unavailable
+from corral.cluster.kubernetes_api import KubernetesCluster
+from corral.cluster.port import AGENT_TASKS, PODS, Refused, Resource, Unavailable
 from corral_operator.handlers import watch_settings
 
 TOO_LARGE = "etcdserver: request is too large"

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from corral_operator.cluster.port import AlreadyExists, Cluster, Conflict, NotFound, Resource, Unavailable
+from corral.cluster.port import AlreadyExists, Cluster, Conflict, NotFound, ObjectKey, Resource, Unavailable
 from corral_operator.lease import Leadership
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 from unit.operator.factories import NOW
 from unit.operator.virtual_time import VirtualLoop, loop, run
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from corral.api import DEFAULT_LIMITS, InputFile, Reason, ResolvedLimits
+from corral.cluster.port import ObjectKey
 from corral.sandbox.errors import SandboxLostError
 from corral.sandbox.execution import Record
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.sandboxes.channel import Description
 from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
-from corral_operator.views import ObjectKey
 from eventually import eventually_async
 from unit.operator.factories import NOW
 from unit.operator.runners import READY, RESULT, TOKEN, ScriptedRunner, real_runner

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from corral.api import DEFAULT_LIMITS, ExecutionStatus, InputFile, Reason, ResolvedLimits
+from corral.cluster.port import ObjectKey
 from corral.sandbox.execution import Record
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.clock import Clock
@@ -27,7 +28,6 @@ from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
 from corral_operator.sandboxes.tokens import KEY_BYTES
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 from eventually import eventually_async
 from unit.operator.factories import NOW, RUNNING, pod
 from unit.operator.runners import RESULT, TOKEN, ScriptedRunner

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import NetworkMode, PoolResources, SandboxPoolSpec, WhenEmpty, WhenLarger
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.match import Ask, Choice, ChoiceKind, PoolSupply, Why, choose
 from corral_operator.decisions.sizes import SandboxSize
-from corral_operator.views import ObjectKey
 from unit.operator.factories import MIB, NOW, SIZE, pod
 
 BOX = pod("box")

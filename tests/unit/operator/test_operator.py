@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused
 from corral_operator.control.acting import SecretUnusableError
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.operator import Operator

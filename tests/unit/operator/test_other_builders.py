@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from corral.api import NetworkMode, PoolResources, Refill, SandboxPoolSpec
+from corral.cluster.port import ObjectKey
 from corral_operator.builders.network_policy import network_policy
 from corral_operator.builders.resize import resize_patch
 from corral_operator.builders.sandbox_pod import sandbox_pod
@@ -12,7 +13,6 @@ from corral_operator.builders.template import PodIdentity, pool_pod_spec, templa
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.decisions.template import same_kind
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 from unit.operator.factories import MIB, POOL
 
 SETTINGS = Settings()

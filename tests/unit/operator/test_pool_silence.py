@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from corral.api import SandboxPool
+from corral.cluster.port import PODS, Cluster, NotFound, ObjectKey, Resource
 from corral_operator.clock import Clock
-from corral_operator.cluster.port import PODS, Cluster, NotFound, Resource
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.links import Links
 from corral_operator.control.namespaces import Namespaces
@@ -18,7 +18,7 @@ from corral_operator.control.workers import Background
 from corral_operator.names import CONTAINER
 from corral_operator.sandboxes.tokens import KEY_BYTES
 from corral_operator.settings import Settings
-from corral_operator.views import Json, ObjectKey, pod_view
+from corral_operator.views import Json, pod_view
 from eventually import eventually_async
 from unit.operator.runners import ScriptedRunner
 

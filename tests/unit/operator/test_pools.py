@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from corral.api import SandboxPool, time_text
-from corral_operator.cluster.port import AGENT_TASKS, PODS, POOLS
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, ObjectKey
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 from eventually import eventually_async
 from unit.operator.api_server import ApiServer, Json
 from unit.operator.factories import POOL, RUNNING, raw_pod

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from corral.api import time_text
-from corral_operator.cluster.port import AGENT_TASKS, PODS, TOOLS, Refused, Unavailable
+from corral.cluster.port import AGENT_TASKS, PODS, TOOLS, Refused, Unavailable
 from eventually import eventually_async
 from unit.operator.api_server import ApiServer, Json
 from unit.operator.factories import raw_pod, terminated

@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from corral.api import AgentTaskStatus, Condition, Phase, Reason, WhenEmpty, phase_of, time_text
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.actions import Plan, Tell
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
-from corral_operator.views import ObjectKey
 from unit.operator.factories import NOW
 from unit.operator.task_factories import (
     RULES,

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from corral.api import Phase, Reason
+from corral.cluster.port import ObjectKey
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import Ask, Cancel, CreatePod, DeletePod, Plan, ReadLog, Start, Tell
 from corral_operator.decisions.observed import Observed, Printed, RunView
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 from unit.operator.factories import NOW, RUNNING, pod, terminated
 from unit.operator.task_factories import (
     RULES,

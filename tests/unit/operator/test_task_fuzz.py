@@ -17,11 +17,12 @@ from corral.api import (
     WhenEmpty,
     time_text,
 )
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.actions import CreatePod, DeletePod, Start
 from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules, RunView
 from corral_operator.decisions.task import decide
 from corral_operator.names import cold_pod_name
-from corral_operator.views import ContainerView, ObjectKey, PodView
+from corral_operator.views import ContainerView, PodView
 from unit.operator.factories import NOW, POOL
 from unit.operator.task_factories import RULES, TASK, of_type, pool, result, rules, task
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from corral_operator.cluster.port import Refused, Unavailable
+from corral.cluster.port import Refused, Unavailable
 from corral_operator.control.workers import Background, Workers
 from unit.operator.virtual_time import loop, run
 

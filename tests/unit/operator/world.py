@@ -11,6 +11,7 @@ from typing import Any
 
 from corral.api import AgentTaskStatus, ExecutionStatus, OnFailure, Reason, StepOutcome, WhenEmpty
 from corral.api.chain import fatal_step
+from corral.cluster.port import ObjectKey
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import (
     Ask,
@@ -27,7 +28,7 @@ from corral_operator.decisions.observed import Observed, Printed, Refusal, Rules
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import TaskView, task_view
 from corral_operator.names import cold_pod_name
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 from unit.operator.factories import NOW, POOL, pod, terminated, text, waiting
 from unit.operator.task_factories import RULES, TASK, pool, result, task_body
 

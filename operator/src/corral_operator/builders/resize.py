@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from corral.cluster.port import ObjectKey
 from corral_operator.builders.resources import container_resources
 from corral_operator.builders.sandbox_pod import resize_policy
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 
 def resize_patch(pod: ObjectKey, size: SandboxSize, settings: Settings) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from corral.api import API_VERSION, SandboxPoolSpec
+from corral.cluster.port import ObjectKey
 from corral_operator.builders.runner import runner_settings
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, RunnerProcess, pod_body
 from corral_operator.decisions.template import pool_size
 from corral_operator.names import POOL_LABEL, TEMPLATE_LABEL, label_value
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 _DIGITS = 10
 

@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from corral.api import ExecutionStatus, Reason
-from corral_operator.builders.resize import resize_patch
-from corral_operator.builders.resources import sandbox_size
-from corral_operator.cluster.port import (
+from corral.cluster.port import (
     AGENT_TASKS,
     PODS,
     SECRETS,
     AlreadyExists,
     Cluster,
     NotFound,
+    ObjectKey,
     Refused,
     Unavailable,
 )
+from corral_operator.builders.resize import resize_patch
+from corral_operator.builders.resources import sandbox_size
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.memory import TaskMemory
@@ -46,7 +47,6 @@ from corral_operator.decisions.task_view import TaskView
 from corral_operator.metrics import EXECUTIONS_STARTED, POOL_CLAIMS
 from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 log = logging.getLogger(__name__)
 

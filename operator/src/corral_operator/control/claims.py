@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.task_view import TaskView
-from corral_operator.views import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,8 @@
 import asyncio
 from functools import partial
 
-from corral_operator.cluster.port import Cluster, Refused, Resource
+from corral.cluster.port import Cluster, ObjectKey, Refused, Resource
 from corral_operator.control.workers import Background
-from corral_operator.views import ObjectKey
 
 
 class Deletions:

@@ -4,12 +4,11 @@ import secrets
 from functools import partial
 
 from corral.api import time_text
+from corral.cluster.port import EVENTS, Cluster, ObjectKey
 from corral_operator.clock import Clock
-from corral_operator.cluster.port import EVENTS, Cluster
 from corral_operator.control.workers import Background
 from corral_operator.decisions.actions import Tell
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 #: events.k8s.io refuses a longer note.
 _MOST_NOTE = 1024

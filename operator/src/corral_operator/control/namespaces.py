@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
+from corral.cluster.port import NETWORK_POLICIES, AlreadyExists, Cluster, NotFound
 from corral_operator.builders.network_policy import network_policy
-from corral_operator.cluster.port import NETWORK_POLICIES, AlreadyExists, Cluster, NotFound
 from corral_operator.names import NETWORK_POLICY
 from corral_operator.settings import Settings
 

@@ -10,17 +10,18 @@ from pydantic import ValidationError
 
 from corral.api import SandboxPool, Tool
 from corral.catalogue.checker import ArgumentChecker
-from corral.policy import Policy
-from corral_operator.clock import Clock
-from corral_operator.cluster.port import (
+from corral.cluster.port import (
     AGENT_TASKS,
     PODS,
     POOLS,
     TOOLS,
     Cluster,
     ClusterError,
+    ObjectKey,
     Resource,
 )
+from corral.policy import Policy
+from corral_operator.clock import Clock
 from corral_operator.control.acting import Actor
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
@@ -39,7 +40,7 @@ from corral_operator.lease import Leadership
 from corral_operator.metrics import QUEUE_OLDEST, RECONCILE_ERRORS, TASKS_ACTIVE
 from corral_operator.names import CONTAINER, SANDBOX_LABEL
 from corral_operator.settings import Settings
-from corral_operator.views import Json, ObjectKey, PodView, pod_view
+from corral_operator.views import Json, PodView, pod_view
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import secrets
 from typing import Any
 
 from corral.api import API_VERSION, SandboxPoolSpec, SecretRef
+from corral.cluster.port import ObjectKey
 from corral_operator.builders.runner import runner_settings
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, ProgramProcess, RunnerProcess, sandbox_pod
 from corral_operator.builders.template import PodIdentity, pool_pod_spec
@@ -18,7 +19,6 @@ from corral_operator.names import (
 )
 from corral_operator.sandboxes.tokens import PodTokens
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 
 class PodMaker:

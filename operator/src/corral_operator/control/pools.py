@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from corral.api import SandboxPool
+from corral.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, ObjectKey, Refused, Unavailable
 from corral_operator.builders.template import template_hash
 from corral_operator.clock import Clock
-from corral_operator.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, Refused, Unavailable
 from corral_operator.control.claims import Claims
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.links import Links
@@ -26,7 +26,7 @@ from corral_operator.decisions.task_view import TaskView
 from corral_operator.metrics import POOL_REFILLS, POOL_SANDBOXES
 from corral_operator.names import POOL_LABEL
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 
 if TYPE_CHECKING:
     from corral_operator.decisions.refill import PoolMemory

@@ -13,11 +13,11 @@ import secrets
 from collections.abc import Callable
 
 from corral.api import DEFAULT_LIMITS, FrameError, ResolvedLimits, Result
+from corral.cluster.port import PODS, Cluster, ClusterError, Json, NotFound, ObjectKey
 from corral.sandbox.errors import SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.builders.runner import runner_settings
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, RunnerProcess, sandbox_pod
-from corral_operator.cluster.port import PODS, Cluster, ClusterError, Json, NotFound
 from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.decisions.sizes import SandboxSize
@@ -25,7 +25,7 @@ from corral_operator.metrics import NETWORK_POLICY_ENFORCED
 from corral_operator.names import CONTAINER, RUNNER_PORT
 from corral_operator.sandboxes.link import Link
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey, pod_view
+from corral_operator.views import pod_view
 
 log = logging.getLogger(__name__)
 

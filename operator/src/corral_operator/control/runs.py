@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from corral.api import ExecutionError, ExecutionStatus, InputFile, Reason, Timings
+from corral.cluster.port import ObjectKey
 from corral.sandbox.execution import Record
 from corral_operator.clock import Clock
 from corral_operator.control.links import Links
@@ -14,7 +15,6 @@ from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.sandboxes.run import Run
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 log = logging.getLogger(__name__)
 

@@ -7,18 +7,19 @@ from typing import Any
 
 from corral.api import Problem, Tool
 from corral.catalogue.checker import ArgumentChecker
-from corral.policy import Policy
-from corral_operator.clock import Clock
-from corral_operator.cluster.port import (
+from corral.cluster.port import (
     AGENT_TASKS,
     PODS,
     Cluster,
     ClusterError,
     Conflict,
     NotFound,
+    ObjectKey,
     Refused,
     Unavailable,
 )
+from corral.policy import Policy
+from corral_operator.clock import Clock
 from corral_operator.control.acting import Actor
 from corral_operator.control.measuring import measure
 from corral_operator.control.memory import TaskMemory
@@ -34,7 +35,6 @@ from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
 from corral_operator.metrics import RECONCILE_ERRORS
 from corral_operator.settings import Settings
-from corral_operator.views import ObjectKey
 
 log = logging.getLogger(__name__)
 

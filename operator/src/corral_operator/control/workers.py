@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from corral_operator.cluster.port import ClusterError, Unavailable
+from corral.cluster.port import ClusterError, Unavailable
 from corral_operator.metrics import RECONCILE_ERRORS
 
 _K = TypeVar("_K", bound=Hashable)

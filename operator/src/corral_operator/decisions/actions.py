@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import TypeAlias
 
 from corral.api import AgentTaskStatus
+from corral.cluster.port import ObjectKey
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.decisions.sizes import SandboxSize
-from corral_operator.views import ObjectKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from corral.api import (
     time_text,
 )
 from corral.catalogue import ToolNotFoundError
+from corral.cluster.port import ObjectKey
 from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
@@ -27,7 +28,7 @@ from corral_operator.decisions.observed import Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 
 #: A task that waits this long is told so in its status; before, the write would cost more than it says.
 _SAY_AFTER = timedelta(seconds=3)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from corral.api import NetworkMode, SandboxPoolSpec, WhenEmpty, WhenLarger
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.decisions.template import pool_size
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 
 #: Refills are seconds apart; a caller that was refused need not wait longer.
 _RETRY_AFTER_SECONDS = 5

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from corral.api import Reason, Refill, SandboxPoolSpec, SandboxPoolStatus
+from corral.cluster.port import ObjectKey
 from corral_operator.decisions.pod_failure import PodFailure, patience_ends, pod_failure
 from corral_operator.decisions.pool_status import Counts, pool_status
 from corral_operator.decisions.refill import PoolMemory, RefillBucket
 from corral_operator.decisions.template import same_kind
 from corral_operator.names import TEMPLATE_LABEL
-from corral_operator.views import ObjectKey, PodView
+from corral_operator.views import PodView
 
 #: While outdated sandboxes are replaced, so much of the pool may start beside them, as a Deployment's maxSurge.
 _SURGE = 0.25

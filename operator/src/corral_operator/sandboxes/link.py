@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from corral.api import Frame, InputFile
+from corral.cluster.port import ObjectKey
 from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.sandboxes.allowance import Allowance, most_bytes
 from corral_operator.sandboxes.channel import Description, PodChannel
-from corral_operator.views import ObjectKey
 
 #: The first packets to a new pod may be lost until its network stands; the kernel sends the next one after a second,
 #: a new attempt goes out at once.

@@ -1,12 +1,19 @@
-"""What the operator does to a cluster: nine calls on raw JSON."""
+"""What is asked of a cluster: a few calls on raw JSON."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from corral_operator.views import ObjectKey
-
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectKey:
+    """Which object: its name, and its UID, because a name can come again."""
+
+    namespace: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)

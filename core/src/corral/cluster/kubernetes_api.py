@@ -7,28 +7,27 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
 
-from corral_operator.cluster.port import (
+from corral.cluster.port import (
     AGENT_TASKS,
     PODS,
     AlreadyExists,
     Conflict,
     Json,
     NotFound,
+    ObjectKey,
     Refused,
     Resource,
     Unavailable,
 )
-from corral_operator.metrics import API_REQUESTS
-from corral_operator.views import ObjectKey
 
-#: Nothing the operator asks for takes longer on a healthy API server; a frozen one is given up then. The longest
+#: Nothing that is asked for takes longer on a healthy API server; a frozen one is given up then. The longest
 #: answer is a page of tasks, of 20 MB at most.
 _TIMEOUT_SECONDS = 15.0
 _PAGE = 250
@@ -44,20 +43,31 @@ _LATER = frozenset({408, 429, 500, 502, 503, 504})
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 
 
+OnRequest = Callable[[str, str, str], None]
+
+
+def _nobody_counts(_method: str, _plural: str, _status: str) -> None:
+    """Count nothing."""
+
+
 class KubernetesCluster:
     """A cluster, reached as the service account of this pod, or as the current context of a kubeconfig."""
 
-    def __init__(self, configuration: client.Configuration) -> None:
+    def __init__(self, configuration: client.Configuration, on_request: OnRequest = _nobody_counts) -> None:
         configuration.connection_pool_maxsize = _CONNECTIONS
         self._configuration = configuration
+        self._on_request = on_request
         # Whoever waits for a connection has asked nothing yet, so its time does not run.
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._rest = client.rest.RESTClientObject(configuration)
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
-    async def connect(cls) -> Self:
+    async def connect(cls, on_request: OnRequest = _nobody_counts) -> Self:
         """Find the configuration: in-cluster first, then KUBECONFIG or ~/.kube/config.
+
+        Args:
+            on_request: is told method, plural and status ("none" without an answer) of every request, to count them.
 
         Raises:
             kubernetes.aio.config.ConfigException: there is none.
@@ -67,11 +77,11 @@ class KubernetesCluster:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return cls(configuration)
+        return cls(configuration, on_request)
 
     def apart(self) -> Self:
         """Return the same cluster over connections of its own: what must not wait behind a thousand other requests."""
-        return type(self)(self._configuration)
+        return type(self)(self._configuration, self._on_request)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         return await self._json("GET", resource, resource.path(namespace, name))
@@ -180,7 +190,7 @@ class KubernetesCluster:
             except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
                 raise Unavailable(f"{method} {path}: {error!r}") from error
             finally:
-                API_REQUESTS.labels(method.lower(), resource.plural, code).inc()
+                self._on_request(method.lower(), resource.plural, code)
         if response.status >= 400:
             raise _error(method, path, response.status, response.headers.get("Retry-After"), content)
         return content
