@@ -86,6 +86,10 @@ test-cluster: setup ## run the cluster tests, in the cluster of KUBECONFIG or in
 test-docker: setup ## run the contract tests and its own against the Docker backend
 	@$(RIG) test-docker -- $(PYTEST_ARGS)
 
+.PHONY: test-services
+test-services: setup ## run the gateway's tests on a real PostgreSQL and a real Valkey or Redis, which must be installed
+	@$(BIN)/pytest tests/services $(PYTEST_ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: setup ## measure tasks in the cluster of KUBECONFIG (BENCH_ARGS, e.g. --namespace default)
 	@PYTHONPATH=tests $(BIN)/python -m bench.cluster $(BENCH_ARGS)

@@ -8,15 +8,18 @@ from fastapi import FastAPI
 from corral import __version__
 from corral.client import AsyncClient
 from corral_gateway import health, problems
+from corral_gateway.entrance import Entrance
 from corral_gateway.identity.authentication import Authentication
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.measuring import Measuring
 from corral_gateway.metrics import Metrics
 from corral_gateway.rate_limits import RateLimits
+from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.embedded import EmbeddedTasks
+from corral_gateway.tasks.service import TaskService
 from corral_gateway.tools import router as tools
 
 _DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
@@ -31,7 +34,9 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         client: runs tasks on this machine; closed by who opened it.
     """
     metrics = Metrics()
-    embedded = EmbeddedTasks(database, client, settings, metrics)
+    limits = RateLimits(settings)
+    embedded = EmbeddedTasks(database, client, settings, observers=[metrics])
+    metrics.active_tasks.set_function(lambda: embedded.active)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -40,12 +45,13 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         await embedded.close()
 
     app = FastAPI(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
-    app.state.authentication = Authentication(KeyStore(database))
-    app.state.tasks = embedded
-    app.state.metrics = metrics
-    app.state.rate_limits = RateLimits(settings)
-    app.state.catalogue = client.catalogue
-    app.state.max_body_bytes = settings.max_request_size
+    app.state.services = Services(
+        settings,
+        metrics,
+        Entrance(Authentication(KeyStore(database)), limits),
+        TaskService(embedded, client.catalogue, guards=[limits]),
+        client.catalogue,
+    )
     for router in (health.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)

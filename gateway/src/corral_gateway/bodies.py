@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from corral.api import problems_in
 from corral_gateway.problems import ProblemError
+from corral_gateway.services import services_of
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -22,7 +23,7 @@ async def read_json(request: Request) -> Any:
     Raises:
         ProblemError: it is too large, or no JSON.
     """
-    data = await _read(request, request.app.state.max_body_bytes)
+    data = await _read(request, services_of(request).settings.max_request_size)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -1,15 +1,12 @@
-"""ASGI middleware that times every request, counts those let through, and tells callers where they stand."""
+"""ASGI middleware around everything: gives a request its context, times and counts it, tells callers their standing."""
 
 import time
-from typing import TYPE_CHECKING
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.metrics import Metrics
-
-if TYPE_CHECKING:
-    from corral_gateway.rate_limits import Standing
 
 
 class Measuring:
@@ -25,21 +22,37 @@ class Measuring:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        context = _context(scope)
+        scope.setdefault("state", {})["context"] = context
 
         async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._note(scope, message["status"], time.perf_counter() - began)
-                standing: Standing | None = scope.get("state", {}).get("standing")
-                if standing is not None:
-                    MutableHeaders(scope=message).update(standing.headers)
+                self._note(scope, context, message["status"], time.perf_counter() - began)
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = context.id
+                if context.standing is not None:
+                    headers.update(context.standing.headers)
             await send(message)
 
-        await self._app(scope, receive, noted)
+        token = CURRENT.set(context)
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            CURRENT.reset(token)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        # As it is declared, never as it was asked for: a path may hold anything.
-        route = getattr(scope.get("route"), "path", "none")
-        method = scope["method"] if route != "none" else "any"
-        self._metrics.request_seconds.labels(method, route, str(status)).observe(seconds)
-        if status < 400:
+    def _note(self, scope: Scope, context: RequestContext, status: int, seconds: float) -> None:
+        context.route = getattr(scope.get("route"), "path", "")
+        method = context.method if context.route else "any"
+        self._metrics.request_seconds.labels(method, context.route or "none", str(status)).observe(seconds)
+        if context.reason is not None:
+            self._metrics.drops.labels(context.reason).inc()
+        elif status < 400:
             self._metrics.allowed.labels("success").inc()
+
+
+def _context(scope: Scope) -> RequestContext:
+    client = scope.get("client")
+    headers = Headers(scope=scope)
+    return RequestContext(
+        "http", scope["method"], client[0] if client else "", headers.get("user-agent", "")[:256]
+    )

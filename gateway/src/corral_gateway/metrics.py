@@ -56,7 +56,7 @@ class Metrics:
             "corral_gateway_executions", "Executions that ended, by reason", ["reason"], registry=registry
         )
 
-    def task_ended(self, task: AgentTask, seconds: float) -> None:
+    def ended(self, task: AgentTask, _caller: str, seconds: float) -> None:
         """Count a task that ended, and its executions."""
         assert task.status is not None
         mode = "tool" if task.spec.tool is not None else "chain"

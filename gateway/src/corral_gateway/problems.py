@@ -1,6 +1,5 @@
 """The one shape of every error: ``application/problem+json`` (RFC 9457) with a stable reason and what to do."""
 
-import uuid
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -66,17 +65,10 @@ class ProblemError(Exception):
         super().__init__(detail)
 
 
-def request_id(request: Request) -> str:
-    """Return the id of a request, which is made when it is first asked for."""
-    found = getattr(request.state, "request_id", None)
-    if found is None:
-        found = request.state.request_id = str(uuid.uuid4())
-    return str(found)
-
-
 def problem_response(request: Request, error: ProblemError) -> JSONResponse:
     """Return the answer to a request that is refused."""
-    identity = request_id(request)
+    context = request.scope["state"]["context"]
+    context.reason = error.reason
     body = ProblemBody(
         type=f"urn:corral:problem:{error.reason}",
         title=error.status.phrase,
@@ -89,10 +81,9 @@ def problem_response(request: Request, error: ProblemError) -> JSONResponse:
             for problem in error.problems
         ],
         retry_after_seconds=error.retry_after_seconds,
-        request_id=identity,
+        request_id=context.id,
     )
-    request.app.state.metrics.drops.labels(error.reason).inc()
-    headers = {"X-Request-ID": identity, **error.headers}
+    headers = dict(error.headers)
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     wire = body.model_dump(mode="json", by_alias=True, exclude_none=True)

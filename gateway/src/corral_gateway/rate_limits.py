@@ -10,7 +10,8 @@ from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from corral.api import Tool
+from corral.api import AgentTask, Tool
+from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
 
@@ -51,16 +52,16 @@ class RateLimits:
             [("all callers", self._everybody, ("everybody",)), ("you", self._caller, ("caller", caller))]
         )
 
-    async def tool(self, tool: Tool) -> None:
-        """Count a call of a tool.
+    async def admit(self, _task: AgentTask, tools: Sequence[Tool], _caller: Caller) -> None:
+        """Count a call of each tool; see ``Guard``."""
+        for tool in tools:
+            limit = tool.spec.rate_limit
+            if limit is not None:
+                item = parse(f"{limit.requests_per_minute}/minute")
+                await self._count([(f"the tool {tool.name}", item, ("tool", tool.name))])
 
-        Raises:
-            ProblemError: it is one too many.
-        """
-        limit = tool.spec.rate_limit
-        if limit is not None:
-            item = parse(f"{limit.requests_per_minute}/minute")
-            await self._count([(f"the tool {tool.name}", item, ("tool", tool.name))])
+    def withdrawn(self, task: AgentTask, caller: Caller) -> None:
+        """See ``Guard``: an attempt counts, whatever became of it."""
 
     async def _count(self, limits: Sequence[tuple[str, RateLimitItem, tuple[str, ...]]]) -> Standing:
         standings = []

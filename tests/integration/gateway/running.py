@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
@@ -15,8 +15,10 @@ from corral_gateway.app import create_app
 from corral_gateway.identity.api_key import make_key
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.identity.roles import Role
+from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.embedded import EmbeddedTasks
 
 CALCULATE = {"tool": "calculator", "arguments": {"expression": "6*7"}}
 SLEEP = {"tool": "shell", "arguments": {"command": "echo begun; sleep 60"}}
@@ -28,6 +30,16 @@ class Gateway:
 
     app: FastAPI
     keys: KeyStore
+
+    @property
+    def services(self) -> Services:
+        """Its parts."""
+        return cast("Services", self.app.state.services)
+
+    @property
+    def executor(self) -> EmbeddedTasks:
+        """What runs its tasks."""
+        return cast("EmbeddedTasks", self.services.tasks._executor)
 
     async def key(self, caller: str, role: Role = Role.RUNNER, *, expires_at: datetime | None = None) -> str:
         """Make a key; return what its owner was shown."""

@@ -10,7 +10,7 @@ from integration.gateway.running import CALCULATE, Gateway, gateway_in, problem
 
 def samples(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Return every sample but those of buckets and times."""
-    text = generate_latest(gateway.app.state.metrics.registry).decode()
+    text = generate_latest(gateway.services.metrics.registry).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -64,7 +64,7 @@ async def test_M9_refusals_are_counted_by_reason_and_paths_are_not_labels(gatewa
 async def test_M9_every_metric_of_the_page_is_there_and_the_other_way_round(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/gateway.md").read_text(encoding="utf-8")
     async with gateway_in(tmp_path) as gateway:
-        text = generate_latest(gateway.app.state.metrics.registry).decode()
+        text = generate_latest(gateway.services.metrics.registry).decode()
     names = {family.name for family in text_string_to_metric_families(text)}
     for name in names:
         assert f"`{name}" in page, name

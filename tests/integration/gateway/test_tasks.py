@@ -146,9 +146,9 @@ async def test_B13_a_task_that_a_gateway_left_unfinished_says_so_after_its_next_
         async with gateway.http(key) as client:
             where = (await client.post("/v1/tasks", json=SLEEP)).headers["location"]
             # As a process that is killed: nothing of it writes any more.
-            running = next(iter(gateway.app.state.tasks._running.values()))
+            running = next(iter(gateway.executor._running.values()))
             await eventually_async(lambda: running.work is not None)
-            gateway.app.state.tasks._write = _never
+            gateway.executor._write = _never  # type: ignore[method-assign,assignment]
     async with gateway_in(tmp_path) as gateway, gateway.http(key) as client:
         task = (await client.get(where)).json()
         assert (task["status"]["phase"], task["status"]["reason"]) == ("Failed", "SandboxFailed")

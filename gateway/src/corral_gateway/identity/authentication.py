@@ -1,31 +1,30 @@
 """Finds out who sends a request, before anything else is looked at."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-
-from fastapi import Request
 
 from corral_gateway.identity.api_key import split_key
+from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.key_store import KeyStore
-from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
-
-if TYPE_CHECKING:
-    from corral_gateway.rate_limits import RateLimits
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends a request, and what they may."""
+class Credentials:
+    """What somebody sent to prove who they are: HTTP headers, or gRPC metadata of the same names."""
 
-    name: str
-    scopes: frozenset[Scope]
+    api_key: str | None = None
+    authorization: str | None = None
+
+    @property
+    def bearer(self) -> str | None:
+        """The token of ``Authorization: Bearer``."""
+        scheme, _, value = (self.authorization or "").partition(" ")
+        return value.strip() if scheme.lower() == "bearer" else None
 
 
 class Authentication:
@@ -34,13 +33,13 @@ class Authentication:
     def __init__(self, keys: KeyStore) -> None:
         self._keys = keys
 
-    async def caller(self, request: Request) -> Caller:
+    async def caller(self, credentials: Credentials) -> Caller:
         """Return who sends a request.
 
         Raises:
             ProblemError: nobody who is known. Why, only the log says.
         """
-        sent = _credential(request)
+        sent = credentials.api_key if credentials.api_key is not None else credentials.bearer
         if sent is None:
             raise _unknown("no credential was sent")
         parts = split_key(sent)
@@ -51,15 +50,7 @@ class Authentication:
         if refusal is not None:
             log.warning("key %s was refused: %s", key.prefix, refusal)
             raise _unknown(refusal)
-        return Caller(key.caller, key.scopes)
-
-
-def _credential(request: Request) -> str | None:
-    header = request.headers.get("x-api-key")
-    if header is not None:
-        return header
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None
+        return Caller(key.caller, key.scopes, f"key:{key.prefix}")
 
 
 def _unknown(why: str) -> ProblemError:
@@ -71,23 +62,3 @@ def _unknown(why: str) -> ProblemError:
         remedy="send X-API-Key: corral_… or Authorization: Bearer corral_…; an admin makes one: corral keys create",
         headers={"WWW-Authenticate": 'Bearer realm="corral"'},
     )
-
-
-def allowed(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-    """Return the dependency of a route that needs a scope."""
-
-    async def caller(request: Request) -> Caller:
-        authentication: Authentication = request.app.state.authentication
-        found = await authentication.caller(request)
-        if scope not in found.scopes:
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "Forbidden",
-                f"{found.name} may not do this: it needs the scope {scope}",
-                remedy="ask an admin for a key of a role that has it: corral keys create --role …",
-            )
-        limits: RateLimits = request.app.state.rate_limits
-        request.state.standing = await limits.request(found.name)
-        return found
-
-    return caller

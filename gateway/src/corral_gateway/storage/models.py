@@ -34,7 +34,7 @@ class ApiKeyRow(Base):
 
     prefix: Mapped[str] = mapped_column(String(12), primary_key=True)
     secret_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
-    caller: Mapped[str] = mapped_column(String(63))
+    caller: Mapped[str] = mapped_column(String(255))
     role: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -52,7 +52,7 @@ class TaskRow(Base):
     )
 
     uid: Mapped[str] = mapped_column(String(36), primary_key=True)
-    caller: Mapped[str] = mapped_column(String(63))
+    caller: Mapped[str] = mapped_column(String(255))
     tool: Mapped[str | None] = mapped_column(String(253))
     phase: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(64))

@@ -14,13 +14,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
-from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
 from corral_gateway.tasks.events import Event, of_end, of_frame
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter
+from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +59,26 @@ class _Running:
 
 
 class EmbeddedTasks:
-    """Implements ``Tasks``."""
+    """Implements ``Executor``."""
 
-    def __init__(self, database: Database, client: AsyncClient, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        client: AsyncClient,
+        settings: Settings,
+        observers: Sequence[TaskObserver],
+    ) -> None:
         self._database = database
-        self._metrics = metrics
+        self._observers = tuple(observers)
         self._client = client
         self._places = asyncio.Semaphore(settings.concurrent_tasks)
         self._most = settings.concurrent_tasks + settings.waiting_tasks
         self._running: dict[str, _Running] = {}
-        metrics.active_tasks.set_function(lambda: len(self._running))
+
+    @property
+    def active(self) -> int:
+        """How many tasks have not ended."""
+        return len(self._running)
 
     async def start(self) -> None:
         """Say of every task that an earlier process left unfinished how it ended: its sandbox went with it."""
@@ -92,11 +101,22 @@ class EmbeddedTasks:
         work = [running.work for running in self._running.values() if running.work is not None]
         await asyncio.gather(*work, return_exceptions=True)
 
+    async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
+        """Return the task that a key has made already; see ``Executor``."""
+        key = task.spec.idempotency_key
+        if key is None:
+            return None
+        async with self._database.reading() as session:
+            query = select(TaskRow).where(TaskRow.caller == caller, TaskRow.idempotency_key == key)
+            row = await session.scalar(query)
+        if row is None:
+            return None
+        if row.request_sha256 != request_sha256(task):
+            raise KeyUsedError
+        return _task(row.manifest)
+
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
-        """Take a task in; see ``Tasks``."""
-        made = await self._made_before(task, caller)
-        if made is not None:
-            return made
+        """Take a task in; see ``Executor``."""
         if len(self._running) >= self._most:
             raise NoCapacityError(_RETRY_AFTER_SECONDS)
         uid = task.metadata.uid or ""
@@ -107,7 +127,7 @@ class EmbeddedTasks:
         except BaseException as error:
             del self._running[uid]
             # The same key came twice at once, and the other one was faster.
-            made = await self._made_before(task, caller) if isinstance(error, IntegrityError) else None
+            made = await self.made_before(task, caller) if isinstance(error, IntegrityError) else None
             if made is None:
                 raise
             return made
@@ -115,7 +135,7 @@ class EmbeddedTasks:
         return task
 
     async def wait(self, uid: str, caller: str, seconds: float) -> AgentTask | None:
-        """Wait for a task's end; see ``Tasks``."""
+        """Wait for a task's end; see ``Executor``."""
         running = self._running.get(uid)
         if running is not None and running.caller == caller:
             with contextlib.suppress(TimeoutError):
@@ -124,13 +144,13 @@ class EmbeddedTasks:
         return await self.get(uid, caller)
 
     async def get(self, uid: str, caller: str) -> AgentTask | None:
-        """Return a task; see ``Tasks``."""
+        """Return a task; see ``Executor``."""
         async with self._database.reading() as session:
             row = await session.get(TaskRow, uid)
         return _task(row.manifest) if row is not None and row.caller == caller else None
 
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
-        """Return tasks; see ``Tasks``."""
+        """Return tasks; see ``Executor``."""
         query = select(TaskRow.manifest).where(TaskRow.caller == caller)
         for column, value in (
             (TaskRow.phase, wanted.phase),
@@ -147,32 +167,14 @@ class EmbeddedTasks:
             return [_task(manifest) for manifest in await session.scalars(query)]
 
     async def cancel(self, uid: str, caller: str) -> AgentTask | None:
-        """Ask for a task's end; see ``Tasks``."""
+        """Ask for a task's end; see ``Executor``."""
         running = self._running.get(uid)
         if running is not None and running.caller == caller:
             running.cancel.set()
         return await self.get(uid, caller)
 
-    async def _made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
-        """Return the task that an idempotency key has made already.
-
-        Raises:
-            KeyUsedError: for another request.
-        """
-        key = task.spec.idempotency_key
-        if key is None:
-            return None
-        async with self._database.reading() as session:
-            query = select(TaskRow).where(TaskRow.caller == caller, TaskRow.idempotency_key == key)
-            row = await session.scalar(query)
-        if row is None:
-            return None
-        if row.request_sha256 != request_sha256(task):
-            raise KeyUsedError
-        return _task(row.manifest)
-
     async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
-        """Return a task's events; see ``Tasks``."""
+        """Return a task's events; see ``Executor``."""
         running = self._running.get(uid)
         if running is not None and running.caller != caller:
             return None
@@ -215,7 +217,8 @@ class EmbeddedTasks:
             await self._write(uid, running, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
         finally:
             del self._running[uid]
-            self._metrics.task_ended(ended, time.perf_counter() - began)
+            for observer in self._observers:
+                observer.ended(ended, running.caller, time.perf_counter() - began)
             running.ended.set()
             running.changed.set()
 

@@ -40,14 +40,44 @@ class KeyUsedError(Exception):
     """Another request has used this idempotency key. Nothing was kept of this one."""
 
 
-class Tasks(Protocol):
-    """Each caller's tasks. Another's is as one that does not exist."""
+class TaskObserver(Protocol):
+    """Is told what becomes of tasks: all of them, also those that another gateway or kubectl made. Never fails."""
+
+    def ended(self, task: AgentTask, caller: str, seconds: float) -> None:
+        """Note a task that has ended, once.
+
+        Args:
+            task: with its result.
+            caller: whose it is; empty: nobody's of the gateway.
+            seconds: from taking it in to its end.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Runs tasks, each caller's own. Another's is as one that does not exist."""
+
+    async def start(self) -> None:
+        """Begin, and say of what an earlier process left unfinished how it ended."""
+        ...
+
+    async def close(self) -> None:
+        """End, and lose nothing."""
+        ...
+
+    async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
+        """Return the task that the idempotency key of this one has made already; None: none, or it has no key.
+
+        Raises:
+            KeyUsedError: the key was used for something else.
+        """
+        ...
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in: when this returns, it will run or say why not, whatever happens.
 
         Returns:
-            The task; with an idempotency key in its spec that was used before, the one that was made then.
+            The task; where another with its idempotency key came in the same moment and was faster, that one.
 
         Raises:
             NoCapacityError: too many wait.

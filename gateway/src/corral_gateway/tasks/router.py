@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -15,16 +15,15 @@ from pydantic import BaseModel, Field
 
 from corral.api import AgentTask, Phase, QuantityError, Reason, parse_duration
 from corral_gateway.bodies import body_of, read_json
-from corral_gateway.identity.authentication import Caller, allowed
+from corral_gateway.http_door import allowed
+from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
+from corral_gateway.services import services_of
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import task_of, with_key
-from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter, Tasks
-
-if TYPE_CHECKING:
-    from corral.catalogue import Catalogue
-    from corral_gateway.rate_limits import RateLimits
+from corral_gateway.tasks.port import Cursor, TaskFilter
+from corral_gateway.tasks.service import TaskService
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -50,13 +49,12 @@ class TaskList(BaseModel):
     )
 
 
-def tasks_of(request: Request) -> Tasks:
-    """Return what runs tasks here."""
-    found: Tasks = request.app.state.tasks
-    return found
+def tasks_of(request: Request) -> TaskService:
+    """Return what takes tasks in."""
+    return services_of(request).tasks
 
 
-_Tasks = Annotated[Tasks, Depends(tasks_of)]
+_Tasks = Annotated[TaskService, Depends(tasks_of)]
 
 
 @router.post(
@@ -80,11 +78,11 @@ async def create(
     asked = task_of(await read_json(request), caller.name)
     if idempotency_key is not None:
         asked = with_key(asked, idempotency_key)
-    task = await submit(request, asked, caller)
+    task = await tasks.submit(asked, caller)
     if task.metadata.uid != asked.metadata.uid:
         response.headers["Idempotency-Replayed"] = "true"
     if seconds:
-        task = await tasks.wait(task.metadata.uid or "", caller.name, seconds) or task
+        task = await tasks.wait(task.metadata.uid or "", caller, seconds) or task
     response.headers["Location"] = f"/v1/tasks/{task.metadata.uid}"
     response.status_code = HTTPStatus.CREATED if task.reason is not None else HTTPStatus.ACCEPTED
     return task.to_wire()
@@ -104,7 +102,7 @@ async def find(
     """List the caller's own tasks, newest first."""
     cursor = None if after is None else _cursor(after)
     wanted = TaskFilter(limit + 1, cursor, phase, tool, reason)
-    found = await tasks.find(caller.name, wanted)
+    found = await tasks.find(caller, wanted)
     page = found[:limit]
     more = _after(page[-1]) if len(found) > limit else None
     return TaskList(items=[task.to_wire() for task in page], after=more)
@@ -113,7 +111,7 @@ async def find(
 @router.get("/{uid}", summary="Look at a task")
 async def get(caller: _Reader, tasks: _Tasks, uid: str, wait: _Wait = None) -> dict[str, Any]:
     """Return a task as it stands, or, with `wait`, as soon as it has ended."""
-    return _there(await tasks.wait(uid, caller.name, _seconds(wait)), uid).to_wire()
+    return _there(await tasks.wait(uid, caller, _seconds(wait)), uid).to_wire()
 
 
 @router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse)
@@ -127,7 +125,7 @@ async def events(
 
     `started`, `output`, `progress` and `ended` are of one execution each; `finished` is the last one.
     """
-    found = await tasks.events(uid, caller.name, last_event_id)
+    found = await tasks.events(uid, caller, last_event_id)
     if found is None:
         raise _not_there(uid)
     return StreamingResponse(
@@ -158,38 +156,7 @@ async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[str]:
 @router.delete("/{uid}", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
 async def cancel(caller: _Runner, tasks: _Tasks, uid: str) -> dict[str, Any]:
     """Ask for a task's end; it then says `Cancelled`, with its output so far. One that has ended stays as it is."""
-    return _there(await tasks.cancel(uid, caller.name), uid).to_wire()
-
-
-async def submit(request: Request, task: AgentTask, caller: Caller) -> AgentTask:
-    """Hand a task to what runs tasks.
-
-    Raises:
-        ProblemError: too many wait, a tool is called too often, or the idempotency key was used for something else.
-    """
-    state = request.app.state
-    limits: RateLimits = state.rate_limits
-    catalogue: Catalogue = state.catalogue
-    for name in {task.spec.tool or "", *(step.tool for step in task.spec.steps)}:
-        if name in catalogue:
-            await limits.tool(catalogue.get(name))
-    try:
-        return await tasks_of(request).submit(task, caller.name)
-    except KeyUsedError:
-        raise ProblemError(
-            HTTPStatus.CONFLICT,
-            "IdempotencyKeyUsed",
-            "this idempotency key was used for another request",
-            remedy="send the same request again, or a new key",
-        ) from None
-    except NoCapacityError as error:
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "NoCapacity",
-            "as many tasks wait as may; this one was not taken in",
-            remedy="try again after the time that Retry-After names",
-            retry_after_seconds=error.retry_after_seconds,
-        ) from None
+    return _there(await tasks.cancel(uid, caller), uid).to_wire()
 
 
 def _there(task: AgentTask | None, uid: str) -> AgentTask:

@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from corral.api import Reason, Tool
 from corral.catalogue import Catalogue, ToolNotFoundError
 from corral_gateway.bodies import body_of, read_model
-from corral_gateway.identity.authentication import Caller, allowed
+from corral_gateway.http_door import allowed
+from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
+from corral_gateway.services import services_of
 from corral_gateway.tasks.intake import task_of
-from corral_gateway.tasks.port import Tasks
-from corral_gateway.tasks.router import submit, tasks_of
+from corral_gateway.tasks.router import tasks_of
+from corral_gateway.tasks.service import TaskService
 
 router = APIRouter(tags=["tools"])
 
@@ -59,8 +61,7 @@ class ExecuteResponse(BaseModel):
 
 
 def _catalogue(request: Request) -> Catalogue:
-    found: Catalogue = request.app.state.catalogue
-    return found
+    return services_of(request).catalogue
 
 
 _Catalogue = Annotated[Catalogue, Depends(_catalogue)]
@@ -110,7 +111,7 @@ async def names(
     openapi_extra=body_of(ExecuteRequest.model_json_schema()),
 )
 async def execute(
-    caller: _Runner, tasks: Annotated[Tasks, Depends(tasks_of)], catalogue: _Catalogue, request: Request
+    caller: _Runner, tasks: Annotated[TaskService, Depends(tasks_of)], catalogue: _Catalogue, request: Request
 ) -> ExecuteResponse:
     """Execute a tool once, alone in a sandbox.
 
@@ -120,8 +121,8 @@ async def execute(
     body = await read_model(request, ExecuteRequest)
     tool = _tool(catalogue, body.tool_name)
     task = task_of({"tool": tool.name, "arguments": body.parameters}, caller.name)
-    await submit(request, task, caller)
-    ended = await tasks.wait(task.metadata.uid or "", caller.name, _FOR_EVER_SECONDS)
+    await tasks.submit(task, caller)
+    ended = await tasks.wait(task.metadata.uid or "", caller, _FOR_EVER_SECONDS)
     assert ended is not None  # nobody else can take it away
     if ended.succeeded:
         return ExecuteResponse(success=True, output=ended.stdout if ended.result is None else ended.result)

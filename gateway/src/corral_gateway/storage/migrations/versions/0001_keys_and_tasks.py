@@ -13,7 +13,7 @@ def upgrade() -> None:
         "api_keys",
         sa.Column("prefix", sa.String(12), primary_key=True),
         sa.Column("secret_sha256", sa.LargeBinary(32), nullable=False),
-        sa.Column("caller", sa.String(63), nullable=False),
+        sa.Column("caller", sa.String(255), nullable=False),
         sa.Column("role", sa.String(32), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True)),
@@ -22,7 +22,7 @@ def upgrade() -> None:
     op.create_table(
         "tasks",
         sa.Column("uid", sa.String(36), primary_key=True),
-        sa.Column("caller", sa.String(63), nullable=False),
+        sa.Column("caller", sa.String(255), nullable=False),
         sa.Column("tool", sa.String(253)),
         sa.Column("phase", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64)),

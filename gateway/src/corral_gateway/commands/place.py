@@ -1,0 +1,44 @@
+"""Where commands work: the settings, and the database that they name."""
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from corral_gateway.settings import Settings
+    from corral_gateway.storage.database import Database
+
+
+@asynccontextmanager
+async def open_database(settings: "Settings") -> "AsyncIterator[Database]":
+    """Open the database, with the newest tables."""
+    from corral_gateway.storage.database import Database
+
+    settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    try:
+        await database.migrate()
+        yield database
+    finally:
+        await database.close()
+
+
+def read_settings() -> "Settings":
+    """Read the environment and `.env`; what is wrong there is bad input."""
+    from pydantic import ValidationError
+
+    from corral_gateway.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        raise bad_input(found, "correct the environment variable, or its line in .env") from None
+
+
+def bad_input(problems: str | list[str], remedy: str | None = None) -> Exception:
+    """Return what ends a command with status 2 and says what is wrong."""
+    from corral.cli.exits import BadInputError
+
+    return BadInputError(problems, remedy)

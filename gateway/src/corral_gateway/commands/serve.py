@@ -1,0 +1,67 @@
+"""``corral serve``."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from corral_gateway.commands.place import bad_input, open_database, read_settings
+from corral_gateway.identity.roles import Role
+
+if TYPE_CHECKING:
+    from corral_gateway.identity.key_store import KeyStore
+    from corral_gateway.services import Services
+    from corral_gateway.settings import Settings
+
+#: What runs gets so long to be written down when the gateway is told to end.
+_SHUTDOWN_SECONDS = 20
+
+
+def serve() -> None:
+    """Serve tasks and tools over HTTP, with sandboxes on this machine.
+
+    Settings come from the environment or a file `.env`: HOST, PORT, MAX_REQUEST_SIZE, CORRAL_DATA_DIR and others. The
+    first start makes an admin's API key and prints it, once.
+    """
+    asyncio.run(_serve(read_settings()))
+
+
+async def _serve(settings: "Settings") -> None:
+    import uvicorn
+    from prometheus_client import start_http_server
+
+    from corral.client import AsyncClient
+    from corral_gateway.app import create_app
+    from corral_gateway.identity.key_store import KeyStore
+
+    async with open_database(settings) as database, AsyncClient(waiting=settings.waiting_sandboxes) as client:
+        await _first_key(KeyStore(database))
+        app = create_app(settings, database, client)
+        services: Services = app.state.services
+        if settings.metrics_port:
+            try:
+                start_http_server(settings.metrics_port, settings.host, services.metrics.registry)
+            except OSError as error:
+                problem = (
+                    f"CORRAL_METRICS_PORT: {settings.metrics_port} cannot be listened on: {error.strerror}"
+                )
+                raise bad_input(problem, "name another port, or 0 for no metrics") from None
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            server_header=False,
+        )
+        await uvicorn.Server(config).serve()
+
+
+async def _first_key(keys: "KeyStore") -> None:
+    from corral_gateway.identity.api_key import make_key
+
+    if await keys.all():
+        return
+    key, text = make_key("admin", Role.ADMIN, datetime.now(UTC))
+    await keys.add(key)
+    typer.echo(f"API key of the first admin, shown this once: {text}")

@@ -1,0 +1,40 @@
+"""What is known of one request, whichever door it came through; more as it goes on."""
+
+import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from corral_gateway.identity.caller import Caller
+    from corral_gateway.rate_limits import Standing
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request, HTTP or gRPC."""
+
+    transport: Literal["http", "grpc"]
+    #: An HTTP method, or a gRPC method such as ``ExecuteTask``.
+    method: str
+    #: The peer's address; empty where it has none.
+    source: str
+    user_agent: str = ""
+    #: In every answer, log line and audit record about it.
+    id: str = field(default_factory=_new_id)
+    #: As it is declared, never as it was asked for: a path may hold anything. Empty until it is known.
+    route: str = ""
+    #: None until it is known who calls.
+    caller: "Caller | None" = None
+    #: Where the caller stands with the limits; None until they were looked at.
+    standing: "Standing | None" = None
+    #: Why it was refused; None: it was not.
+    reason: str | None = None
+
+
+#: The request that is worked on here; None: none is. What logs and traces, looks here.
+CURRENT: ContextVar[RequestContext | None] = ContextVar("corral_request", default=None)

@@ -1,0 +1,35 @@
+"""Lets a request in: who calls, whether they may, how often. The same for HTTP and gRPC."""
+
+from http import HTTPStatus
+
+from corral_gateway.context import RequestContext
+from corral_gateway.identity.authentication import Authentication, Credentials
+from corral_gateway.identity.caller import Caller
+from corral_gateway.identity.roles import Scope
+from corral_gateway.problems import ProblemError
+from corral_gateway.rate_limits import RateLimits
+
+
+class Entrance:
+    """Every request passes here, before its body is read."""
+
+    def __init__(self, authentication: Authentication, limits: RateLimits) -> None:
+        self._authentication = authentication
+        self._limits = limits
+
+    async def enter(self, context: RequestContext, credentials: Credentials, scope: Scope) -> Caller:
+        """Return who calls.
+
+        Raises:
+            ProblemError: nobody who is known, or who may do this, or they ask too often.
+        """
+        caller = context.caller = await self._authentication.caller(credentials)
+        if scope not in caller.scopes:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN,
+                "Forbidden",
+                f"{caller.name} may not do this: it needs the scope {scope}",
+                remedy="ask an admin for a key of a role that has it: corral keys create --role …",
+            )
+        context.standing = await self._limits.request(caller.name)
+        return caller

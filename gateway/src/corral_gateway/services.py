@@ -1,0 +1,28 @@
+"""The parts of one gateway, as every door sees them."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from corral.catalogue import Catalogue
+from corral_gateway.entrance import Entrance
+from corral_gateway.metrics import Metrics
+from corral_gateway.settings import Settings
+from corral_gateway.tasks.service import TaskService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What HTTP routes and gRPC methods work with. Nothing here knows through which of them a request came."""
+
+    settings: Settings
+    metrics: Metrics
+    entrance: Entrance
+    tasks: TaskService
+    catalogue: Catalogue
+
+
+def services_of(request: HTTPConnection) -> Services:
+    """Return the services of the application that serves a request."""
+    return cast("Services", request.app.state.services)

@@ -1,0 +1,102 @@
+"""Takes tasks in for every door: asks who guards, then hands them to what runs them."""
+
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+from corral.api import AgentTask, Tool
+from corral.catalogue import Catalogue
+from corral_gateway.identity.caller import Caller
+from corral_gateway.problems import ProblemError
+from corral_gateway.tasks.events import Event
+from corral_gateway.tasks.port import Executor, KeyUsedError, NoCapacityError, TaskFilter
+
+
+class Guard(Protocol):
+    """Something that may refuse a task before anything of it exists."""
+
+    async def admit(self, task: AgentTask, tools: Sequence[Tool], caller: Caller) -> None:
+        """Let a task through, and count it where there is something to count.
+
+        Args:
+            task: whole, with its id.
+            tools: those that it names and that there are.
+            caller: who wants it.
+
+        Raises:
+            ProblemError: it may not be, now or ever.
+        """
+        ...
+
+    def withdrawn(self, task: AgentTask, caller: Caller) -> None:
+        """Forget a task that was admitted here and never taken in: a later guard refused it, or the executor."""
+        ...
+
+
+class TaskService:
+    """Tasks of callers. Another caller's is as one that does not exist."""
+
+    def __init__(self, executor: Executor, catalogue: Catalogue, guards: Sequence[Guard]) -> None:
+        self._executor = executor
+        self._catalogue = catalogue
+        self._guards = tuple(guards)
+
+    async def submit(self, task: AgentTask, caller: Caller) -> AgentTask:
+        """Take a task in: when this returns, it will run or say why not, whatever happens.
+
+        Returns:
+            The task; with an idempotency key that was used before, the one that was made then.
+
+        Raises:
+            ProblemError: a guard refuses it, too many wait, or its idempotency key was used for something else.
+        """
+        try:
+            made = await self._executor.made_before(task, caller.name)
+            return made if made is not None else await self._submit_guarded(task, caller)
+        except KeyUsedError:
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                "IdempotencyKeyUsed",
+                "this idempotency key was used for another request",
+                remedy="send the same request again, or a new key",
+            ) from None
+        except NoCapacityError as error:
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "NoCapacity",
+                "as many tasks wait as may; this one was not taken in",
+                remedy="try again after the time that Retry-After names",
+                retry_after_seconds=error.retry_after_seconds,
+            ) from None
+
+    async def wait(self, uid: str, caller: Caller, seconds: float) -> AgentTask | None:
+        """Return a task as soon as it has ended, or as it stands after so many seconds; None: there is none."""
+        return await self._executor.wait(uid, caller.name, seconds)
+
+    async def find(self, caller: Caller, wanted: TaskFilter) -> Sequence[AgentTask]:
+        """Return tasks, newest first."""
+        return await self._executor.find(caller.name, wanted)
+
+    async def events(self, uid: str, caller: Caller, after: int) -> AsyncIterator[Event] | None:
+        """Return what happens to a task, from the event after a number on, to its end; None: there is none."""
+        return await self._executor.events(uid, caller.name, after)
+
+    async def cancel(self, uid: str, caller: Caller) -> AgentTask | None:
+        """Ask for a task's end, and return it as it stands. One that has ended stays as it is."""
+        return await self._executor.cancel(uid, caller.name)
+
+    async def _submit_guarded(self, task: AgentTask, caller: Caller) -> AgentTask:
+        names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
+        tools = [self._catalogue.get(name) for name in sorted(names) if name in self._catalogue]
+        admitted: list[Guard] = []
+        taken = None
+        try:
+            for guard in self._guards:
+                await guard.admit(task, tools, caller)
+                admitted.append(guard)
+            taken = await self._executor.submit(task, caller.name)
+        finally:
+            if taken is None or taken.metadata.uid != task.metadata.uid:
+                for guard in admitted:
+                    guard.withdrawn(task, caller)
+        return taken
