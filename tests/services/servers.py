@@ -51,7 +51,9 @@ def _postgres_programs() -> Path:
 @contextmanager
 def _server(command: Sequence[str | Path], port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd="/", **_as_nobody())
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, cwd="/", user=_account(), group=_account()
+        )
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -80,12 +82,14 @@ def _owned(data: Path) -> Path:
 
 
 def _run(command: Sequence[str | Path]) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **_as_nobody())
+    ended = subprocess.run(
+        command, capture_output=True, text=True, cwd="/", check=False, user=_account(), group=_account()
+    )
     assert ended.returncode == 0, ended.stderr
 
 
-def _as_nobody() -> dict[str, int]:
-    return {"user": _NOBODY, "group": _NOBODY} if os.getuid() == 0 else {}
+def _account() -> int | None:
+    return _NOBODY if os.getuid() == 0 else None
 
 
 def _free_port() -> int:
