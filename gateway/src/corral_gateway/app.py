@@ -19,6 +19,7 @@ from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.embedded import EmbeddedTasks
+from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tools import router as tools
 
@@ -49,7 +50,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         settings,
         metrics,
         Entrance(Authentication(KeyStore(database)), limits),
-        TaskService(embedded, client.catalogue, guards=[limits]),
+        TaskService(embedded, client.catalogue, guards=[NoHostPaths(), limits]),
         client.catalogue,
     )
     for router in (health.router, tasks.router, tools.router):

@@ -1,17 +1,31 @@
 """What the gateway is told once, at its start, by the environment or a ``.env`` file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import limits
-from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from corral.api import PermissionLevel
 
 
 def _rate(text: str) -> str:
     """Refuse what is no rate, such as ``600/minute``."""
     limits.parse(text)
     return text
+
+
+def _listed(text: object) -> object:
+    """Split ``a, b`` into its words; an empty text is an empty list."""
+    return [word.strip() for word in text.split(",") if word.strip()] if isinstance(text, str) else text
+
+
+def _directory(path: Path) -> Path:
+    """Return a directory's own path, and refuse what is none."""
+    if not path.is_dir():
+        raise ValueError(f"{path} is not a directory")
+    return path.resolve()
 
 
 class Settings(BaseSettings):
@@ -31,6 +45,18 @@ class Settings(BaseSettings):
     # --- what it keeps ---
     data_directory: Annotated[Path, Field(alias="CORRAL_DATA_DIR")] = Path("data")
     """CORRAL_DATA_DIR: where the database lies."""
+
+    # --- what tasks may do ---
+    blocked_permissions: Annotated[frozenset[PermissionLevel], NoDecode, BeforeValidator(_listed)] = (
+        frozenset({PermissionLevel.NETWORK, PermissionLevel.SYSTEM, PermissionLevel.ADMIN})
+    )
+    """BLOCKED_PERMISSIONS: no tool that needs one of these runs here; a comma-separated list."""
+    workspace_root: Annotated[Path, AfterValidator(_directory)] | None = None
+    """WORKSPACE_ROOT: where tasks without ``workspace`` work, all callers' in the same; None: each in a fresh one."""
+    secrets_directory: Annotated[
+        Annotated[Path, AfterValidator(_directory)] | None, Field(alias="CORRAL_SECRETS")
+    ] = None
+    """CORRAL_SECRETS: where ``secretRefs`` are found, as CALLER/NAME/KEY; no caller sees another's."""
 
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
@@ -57,3 +83,14 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         """Where SQLAlchemy finds the database."""
         return f"sqlite+aiosqlite:///{self.data_directory / 'corral.db'}"
+
+
+def written(value: Any) -> str:
+    """Return a setting's value as somebody would write it; nothing for one that is not set."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (frozenset, tuple)):
+        return ",".join(sorted(map(str, value)))
+    return str(value)

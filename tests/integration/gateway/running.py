@@ -15,6 +15,7 @@ from corral_gateway.app import create_app
 from corral_gateway.identity.api_key import make_key
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.identity.roles import Role
+from corral_gateway.policy import policy_of
 from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
@@ -60,14 +61,17 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_in(directory: Path, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway whose database lies in a directory."""
+async def gateway_in(
+    directory: Path, *, client: AsyncClient | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway whose database lies in a directory; with a client of somebody's own, for weaker rules."""
     given = Settings(_env_file=None, CORRAL_DATA_DIR=directory, **settings)
     database = Database(given.database_url)
     await database.migrate()
+    runs = client or AsyncClient(waiting=0, backend="embedded", policy=policy_of(given))
     try:
-        async with AsyncClient(waiting=0, backend="embedded") as client:
-            app = create_app(given, database, client)
+        async with runs:
+            app = create_app(given, database, runs)
             async with app.router.lifespan_context(app):
                 yield Gateway(app, KeyStore(database))
     finally:

@@ -131,7 +131,7 @@ async def test_M5_a_task_is_cancelled_and_keeps_what_it_printed(gateway: Running
 
 
 async def test_B3_one_task_too_many_is_refused_at_once(tmp_path: Path) -> None:
-    limits = {"CORRAL_CONCURRENT_TASKS": 1, "CORRAL_WAITING_TASKS": 1}
+    limits: Any = {"CORRAL_CONCURRENT_TASKS": 1, "CORRAL_WAITING_TASKS": 1}
     async with gateway_in(tmp_path, **limits) as gateway, await gateway.caller() as client:
         for _ in range(2):
             assert (await client.post("/v1/tasks", json=SLEEP)).status_code == 202

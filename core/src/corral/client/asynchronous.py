@@ -95,9 +95,12 @@ class AsyncClient:
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
         cancel: asyncio.Event | None = None,
+        secrets: SecretSource | None = None,
     ) -> AgentTask:
         """Run a task and return it with its status; see ``Executor.run``."""
-        return await self._executor.run(task, on_frame=on_frame, on_file=on_file, cancel=cancel)
+        return await self._executor.run(
+            task, on_frame=on_frame, on_file=on_file, cancel=cancel, secrets=secrets
+        )
 
     async def close(self) -> None:
         """End every sandbox and wait until nothing is left."""

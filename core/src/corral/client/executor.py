@@ -57,6 +57,7 @@ class _Run:
     uid: str
     on_frame: OnFrame | None
     on_file: OnFile | None
+    secrets: SecretSource
     attempt: int = 1
     cancelled: bool = False
     past_deadline: bool = False
@@ -93,6 +94,7 @@ class Executor:
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
         cancel: asyncio.Event | None = None,
+        secrets: SecretSource | None = None,
     ) -> AgentTask:
         """Run a task to its end.
 
@@ -101,6 +103,7 @@ class Executor:
             on_frame: hears everything as it happens.
             on_file: gets the files that ``outputs`` names, which a status holds only while they are small.
             cancel: set it to end the task; it then comes back as ``Cancelled`` with the output so far.
+            secrets: where this task's ``secretRefs`` come from, if not from where all others' do.
 
         Returns:
             The same task with its status. A task that fails is no exception.
@@ -108,7 +111,7 @@ class Executor:
         Raises:
             IsolationUnavailableError: this machine cannot isolate, so nothing ran.
         """
-        run = _Run(task, task.metadata.uid or str(uuid.uuid4()), on_frame, on_file)
+        run = _Run(task, task.metadata.uid or str(uuid.uuid4()), on_frame, on_file, secrets or self._secrets)
         watchers = list(self._watch(run, cancel))
         try:
             if task.spec.cancel:
@@ -158,7 +161,7 @@ class Executor:
         if run.stopped is not None:
             return record.refused(run.stopped, "the task ended before this could start")
         try:
-            secrets = {ref.env: self._secrets.get(ref.name, ref.key) for ref in call.spec.secret_refs}
+            secrets = {ref.env: run.secrets.get(ref.name, ref.key) for ref in call.spec.secret_refs}
         except SecretMissingError as error:
             problem = ExecutionError(type="SecretMissing", message=str(error), field="spec.secretRefs")
             return record.refused(Reason.INVALID_SPEC, str(error), problem)

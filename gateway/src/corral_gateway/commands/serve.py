@@ -34,8 +34,10 @@ async def _serve(settings: "Settings") -> None:
     from corral.client import AsyncClient
     from corral_gateway.app import create_app
     from corral_gateway.identity.key_store import KeyStore
+    from corral_gateway.policy import policy_of
 
-    async with open_database(settings) as database, AsyncClient(waiting=settings.waiting_sandboxes) as client:
+    client = AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings))
+    async with open_database(settings) as database, client:
         await _first_key(KeyStore(database))
         app = create_app(settings, database, client)
         services: Services = app.state.services

@@ -18,6 +18,7 @@ from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
 from corral_gateway.tasks.events import Event, of_end, of_frame
+from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
 
@@ -70,6 +71,8 @@ class EmbeddedTasks:
     ) -> None:
         self._database = database
         self._observers = tuple(observers)
+        self._workspace_root = settings.workspace_root
+        self._secrets_directory = settings.secrets_directory
         self._client = client
         self._places = asyncio.Semaphore(settings.concurrent_tasks)
         self._most = settings.concurrent_tasks + settings.waiting_tasks
@@ -204,11 +207,19 @@ class EmbeddedTasks:
         try:
             async with self._places:
                 await self._write(uid, running, Phase.RUNNING)
-                ended = await self._client.run_task(task, on_frame=running.hear, cancel=running.cancel)
+                ended = await self._client.run_task(
+                    in_workspace(task, self._workspace_root),
+                    on_frame=running.hear,
+                    cancel=running.cancel,
+                    secrets=CallerSecrets(self._secrets_directory, running.caller),
+                )
+                ended = ended.model_copy(
+                    update={"spec": task.spec}
+                )  # where it worked is not the caller's to know
         # Whatever it was, the task has to say so; nothing of it runs any more.
-        except Exception as error:
+        except Exception:
             log.exception("task %s could not be run", uid)
-            ended = _failed(task, f"the gateway could not run it: {error}")
+            ended = _failed(task, "the gateway could not run it; its log says why, under the task's id")
         async with running.writing:  # a transaction that is cancelled half-way can keep the database locked
             keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
