@@ -1,5 +1,6 @@
 """The gateway as an ASGI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,7 @@ from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tools import router as tools
+from corral_gateway.tracing import Tracing
 
 _DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
@@ -36,7 +38,10 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     """
     metrics = Metrics()
     limits = RateLimits(settings)
-    embedded = EmbeddedTasks(database, client, settings, observers=[metrics])
+    tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
+    embedded = EmbeddedTasks(
+        database, client, settings, observers=[metrics] if tracing is None else [metrics, tracing]
+    )
     metrics.active_tasks.set_function(lambda: embedded.active)
 
     @asynccontextmanager
@@ -44,6 +49,8 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         await embedded.start()
         yield
         await embedded.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     app.state.services = Services(
@@ -56,5 +63,5 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     for router in (health.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)
-    app.add_middleware(Measuring, metrics=metrics)
+    app.add_middleware(Measuring, metrics=metrics, tracing=tracing)
     return app

@@ -32,6 +32,8 @@ class RequestContext:
     caller: "Caller | None" = None
     #: Where the caller stands with the limits; None until they were looked at.
     standing: "Standing | None" = None
+    #: Its place in a trace, as W3C Trace Context writes it; None: nobody traces.
+    traceparent: str | None = None
     #: Why it was refused; None: it was not.
     reason: str | None = None
 

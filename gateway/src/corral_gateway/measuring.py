@@ -1,5 +1,6 @@
 """ASGI middleware around everything: gives a request its context, times and counts it, tells callers their standing."""
 
+import logging
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -7,43 +8,69 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.metrics import Metrics
+from corral_gateway.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+#: As nginx counts a request whose sender went away.
+_NO_ANSWER = 499
 
 
 class Measuring:
     """Around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
         context = _context(scope)
         scope.setdefault("state", {})["context"] = context
+        token = CURRENT.set(context)
+        try:
+            if self._tracing is None:
+                await self._serve(scope, receive, send, context)
+            else:
+                with self._tracing.request(context, Headers(scope=scope).get("traceparent")) as span:
+                    self._tracing.answered(span, context, await self._serve(scope, receive, send, context))
+        finally:
+            CURRENT.reset(token)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> int:
+        """Serve a request; return the status of its answer, or 499 where nobody waited for one."""
+        began, status = time.perf_counter(), _NO_ANSWER
 
         async def noted(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                self._note(scope, context, message["status"], time.perf_counter() - began)
+                status = int(message["status"])
+                self._note(scope, context, status, time.perf_counter() - began)
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = context.id
                 if context.standing is not None:
                     headers.update(context.standing.headers)
             await send(message)
 
-        token = CURRENT.set(context)
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            CURRENT.reset(token)
+        await self._app(scope, receive, noted)
+        return status
 
     def _note(self, scope: Scope, context: RequestContext, status: int, seconds: float) -> None:
         context.route = getattr(scope.get("route"), "path", "")
         method = context.method if context.route else "any"
         self._metrics.request_seconds.labels(method, context.route or "none", str(status)).observe(seconds)
+        told = {
+            "method": context.method,
+            "route": context.route or "none",
+            "status": status,
+            "seconds": round(seconds, 6),
+            "source": context.source,
+        }
+        log.info("request", extra=told if context.reason is None else {**told, "reason": context.reason})
         if context.reason is not None:
             self._metrics.drops.labels(context.reason).inc()
         elif status < 400:

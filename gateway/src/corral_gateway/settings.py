@@ -1,7 +1,7 @@
 """What the gateway is told once, at its start, by the environment or a ``.env`` file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import limits
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -41,6 +41,14 @@ class Settings(BaseSettings):
 
     metrics_port: Annotated[int, Field(ge=0, le=65535, alias="CORRAL_METRICS_PORT")] = 2113
     """CORRAL_METRICS_PORT: of Prometheus metrics, on the same address, open to whoever reaches it; 0: none."""
+
+    # --- what it tells ---
+    debug: bool = False
+    """DEBUG: log also what is of interest only to who looks for a fault."""
+    log_format: Annotated[Literal["text", "json"], Field(alias="CORRAL_LOG_FORMAT")] = "text"
+    """CORRAL_LOG_FORMAT: ``text`` for people, ``json`` for programs."""
+    traces_endpoint: Annotated[str | None, Field(alias="OTEL_EXPORTER_OTLP_ENDPOINT")] = None
+    """OTEL_EXPORTER_OTLP_ENDPOINT: where traces go, over HTTP; unset: nowhere."""
 
     # --- what it keeps ---
     data_directory: Annotated[Path, Field(alias="CORRAL_DATA_DIR")] = Path("data")

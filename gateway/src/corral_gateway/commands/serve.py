@@ -24,7 +24,11 @@ def serve() -> None:
     Settings come from the environment or a file `.env`: HOST, PORT, MAX_REQUEST_SIZE, CORRAL_DATA_DIR and others. The
     first start makes an admin's API key and prints it, once.
     """
-    asyncio.run(_serve(read_settings()))
+    from corral_gateway.logs import set_up_logging
+
+    settings = read_settings()
+    set_up_logging(debug=settings.debug, json_lines=settings.log_format == "json")
+    asyncio.run(_serve(settings))
 
 
 async def _serve(settings: "Settings") -> None:
@@ -55,6 +59,8 @@ async def _serve(settings: "Settings") -> None:
             port=settings.port,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             server_header=False,
+            access_log=False,  # the outermost middleware writes a line that knows the caller
+            log_config=None,
         )
         await uvicorn.Server(config).serve()
 

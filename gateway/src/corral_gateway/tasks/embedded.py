@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from structlog.contextvars import bind_contextvars
 
 from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
@@ -203,6 +204,7 @@ class EmbeddedTasks:
 
     async def _run(self, task: AgentTask, running: _Running) -> None:
         uid, began = task.metadata.uid or "", time.perf_counter()
+        bind_contextvars(task=uid)  # in every line that is logged about it
         keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, running))
         try:
             async with self._places:

@@ -19,6 +19,7 @@ from corral.api import (
     time_text,
 )
 from corral.api.problems import problems_in
+from corral_gateway.tracing import TRACE_ANNOTATION
 
 #: Whose a task is. Nobody but the gateway says so.
 CALLER_LABEL = "corral.dev/caller"
@@ -72,7 +73,8 @@ def with_key(task: AgentTask, key: str) -> AgentTask:
 def request_sha256(task: AgentTask) -> bytes:
     """Return what tells the same request from another: everything but what differs from one sending to the next."""
     labels = {name: value for name, value in task.metadata.labels.items() if name != CALLER_LABEL}
-    asked = {"spec": task.spec.to_wire(), "labels": labels, "annotations": task.metadata.annotations}
+    annotations = {name: text for name, text in task.metadata.annotations.items() if name != TRACE_ANNOTATION}
+    asked = {"spec": task.spec.to_wire(), "labels": labels, "annotations": annotations}
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).digest()
 

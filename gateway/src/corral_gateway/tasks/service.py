@@ -10,6 +10,7 @@ from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.port import Executor, KeyUsedError, NoCapacityError, TaskFilter
+from corral_gateway.tracing import traced
 
 
 class Guard(Protocol):
@@ -50,6 +51,7 @@ class TaskService:
         Raises:
             ProblemError: a guard refuses it, too many wait, or its idempotency key was used for something else.
         """
+        task = traced(task)
         try:
             made = await self._executor.made_before(task, caller.name)
             return made if made is not None else await self._submit_guarded(task, caller)
