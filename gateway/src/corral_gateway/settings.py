@@ -31,7 +31,13 @@ def _directory(path: Path) -> Path:
 class Settings(BaseSettings):
     """Environment variables, read at start and frozen. A wrong one is refused with its name."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,  # `corral config` shows them
+    )
 
     # --- where it listens ---
     host: str = "127.0.0.1"
