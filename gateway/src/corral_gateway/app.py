@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from corral import __version__
 from corral.client import AsyncClient
-from corral_gateway import health, problems
+from corral_gateway import health, pages, problems
 from corral_gateway.entrance import Entrance
 from corral_gateway.identity.authentication import Authentication
 from corral_gateway.identity.key_store import KeyStore
@@ -52,7 +53,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
 
-    app = FastAPI(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
+    app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     app.state.services = Services(
         settings,
         metrics,
@@ -63,5 +64,6 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     for router in (health.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)
+    pages.describe(app)
     app.add_middleware(Measuring, metrics=metrics, tracing=tracing)
     return app

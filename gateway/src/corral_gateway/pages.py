@@ -1,0 +1,31 @@
+"""``/docs`` and ``/redoc``: from this server alone, so that they work where nothing outside can be reached."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+#: The two ways to send a credential; either is enough.
+_SCHEMES = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "corral_…"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token."},
+}
+_OPEN = frozenset({"/health"})
+
+
+def describe(app: FastAPI) -> None:
+    """Have an application's OpenAPI say which routes need a credential, so that its pages can send one."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title, version=app.version, description=app.description, routes=app.routes
+            )
+            schema.setdefault("components", {})["securitySchemes"] = _SCHEMES
+            for path, operations in schema["paths"].items():
+                for operation in operations.values() if path not in _OPEN else ():
+                    operation["security"] = [{name: []} for name in _SCHEMES]
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it

@@ -1,0 +1,51 @@
+"""``/docs`` and ``/redoc``: whole without any other server, with examples that run."""
+
+import re
+from typing import Any
+
+import pytest
+
+from corral_gateway.identity.roles import Role
+from integration.gateway.running import Gateway
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+async def test_A10_a_page_needs_no_other_server(gateway: Gateway, page: str) -> None:
+    async with gateway.http() as client:
+        text = (await client.get(page)).text
+        parts = re.findall(r"(?:src|href)=\"([^\"]+)\"", text)
+        assert len(parts) >= 2
+        for part in parts:
+            assert part.startswith("/"), part
+            assert (await client.get(part)).status_code == 200
+        assert "/openapi.json" in text
+
+
+async def test_A10_every_route_but_health_says_that_it_needs_a_credential(gateway: Gateway) -> None:
+    async with gateway.http() as client:
+        schema = (await client.get("/openapi.json")).json()
+        assert set(schema["components"]["securitySchemes"]) == {"key", "bearer"}
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                assert ("security" in operation) is (path != "/health"), path
+
+
+def _examples(schema: Any) -> list[tuple[str, str, Any]]:
+    found = []
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            body = content.get("schema", {})
+            if "$ref" in body:
+                body = schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]
+            found += [(method, path, example) for example in body.get("examples", ())]
+    return found
+
+
+async def test_A10_the_examples_of_the_pages_run(gateway: Gateway) -> None:
+    async with await gateway.caller("admin", Role.ADMIN) as client:
+        examples = _examples((await client.get("/openapi.json")).json())
+        assert {path for _, path, _ in examples} >= {"/v1/tasks", "/tools/execute"}
+        for method, path, example in examples:
+            answer = await client.request(method, path, json=example)
+            assert answer.is_success, (path, answer.text)
