@@ -19,7 +19,7 @@ _NOBODY = 65534
 def postgres(directory: Path) -> Iterator[str]:
     """Run PostgreSQL; yield the URL of an empty database for SQLAlchemy."""
     programs = _postgres_programs()
-    data, port = _owned(directory / "data"), _free_port()
+    data, port = _owned(directory / "data"), free_port()
     _run([programs / "initdb", "--pgdata", data, "--username", "corral", "--auth", "trust", "--no-sync"])
     options = f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
     with _server([programs / "postgres", "-D", data, *options.split()], port, directory / "postgres.log"):
@@ -27,12 +27,12 @@ def postgres(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def redis(directory: Path) -> Iterator[str]:
-    """Run Valkey, or Redis; yield its URL."""
+def redis(directory: Path, port: int | None = None) -> Iterator[str]:
+    """Run Valkey, or Redis; yield its URL. With a port, on that one: an earlier one of the test was there."""
     program = shutil.which("valkey-server") or shutil.which("redis-server")
     if program is None:
         pytest.fail("neither valkey-server nor redis-server: apt-get install redis-server")
-    data, port = _owned(directory / "data"), _free_port()
+    data, port = _owned(directory / "data"), port or free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(data)]
     with _server(command, port, directory / "redis.log"):
         yield f"redis://127.0.0.1:{port}/0"
@@ -92,6 +92,7 @@ def _account() -> int | None:
     return _NOBODY if os.getuid() == 0 else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])

@@ -38,7 +38,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         client: runs tasks on this machine; closed by who opened it.
     """
     metrics = Metrics()
-    limits = RateLimits(settings)
+    limits = RateLimits(settings, metrics)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
     embedded = EmbeddedTasks(
         database, client, settings, observers=[metrics] if tracing is None else [metrics, tracing]
@@ -52,6 +52,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         await embedded.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
+        limits.close()
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     app.state.services = Services(

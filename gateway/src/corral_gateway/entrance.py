@@ -31,5 +31,12 @@ class Entrance:
                 f"{caller.name} may not do this: it needs the scope {scope}",
                 remedy="ask an admin for a key of a role that has it: corral keys create --role …",
             )
-        context.standing = await self._limits.request(caller.name)
+        context.standing = await self._limits.request(caller.name, route_of(context))
         return caller
+
+
+def route_of(context: RequestContext) -> str:
+    """Return what limits know a request by: method and declared path; of gRPC the method's own name."""
+    if context.transport == "grpc":
+        return context.method.rpartition("/")[2]
+    return f"{context.method} {context.route}"

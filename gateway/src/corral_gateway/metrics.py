@@ -52,6 +52,22 @@ class Metrics:
         self.active_tasks = Gauge(
             "corral_gateway_tasks_active", "Tasks that have not ended", registry=registry
         )
+        self.rate_limited = Counter(
+            "corral_gateway_rate_limited",
+            "Requests refused, by the limit that was reached",
+            ["limit"],
+            registry=registry,
+        )
+        self.rate_store_up = Gauge(
+            "corral_gateway_rate_limit_store_up",
+            "1: limits are shared with other gateways",
+            registry=registry,
+        )
+        self.rate_store_failures = Counter(
+            "corral_gateway_rate_limit_store_failures",
+            "Counts that the shared store did not take",
+            registry=registry,
+        )
         self.reasons = Counter(
             "corral_gateway_executions", "Executions that ended, by reason", ["reason"], registry=registry
         )

@@ -36,6 +36,7 @@ class ProblemBody(BaseModel):
     retry_after_seconds: int | None = Field(
         None, serialization_alias="retryAfter", description="Seconds after which it may succeed."
     )
+    error: str | None = Field(None, description="For clients that read this one member: what was exceeded.")
     request_id: str = Field(
         serialization_alias="requestId", description="As in X-Request-ID and in the logs."
     )
@@ -54,6 +55,7 @@ class ProblemError(Exception):
         problems: Sequence[Problem] = (),
         retry_after_seconds: int | None = None,
         headers: dict[str, str] | None = None,
+        error: str | None = None,
     ) -> None:
         self.status = status
         self.reason = reason
@@ -62,6 +64,7 @@ class ProblemError(Exception):
         self.problems = tuple(problems)
         self.retry_after_seconds = retry_after_seconds
         self.headers = headers or {}
+        self.error = error
         super().__init__(detail)
 
 
@@ -81,6 +84,7 @@ def problem_response(request: Request, error: ProblemError) -> JSONResponse:
             for problem in error.problems
         ],
         retry_after_seconds=error.retry_after_seconds,
+        error=error.error,
         request_id=context.id,
     )
     headers = dict(error.headers)

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import limits
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from corral.api import PermissionLevel
+from corral_gateway.rates.rules import routes_of
+from corral_gateway.rates.shared import store_uri
 
 
 def _rate(text: str) -> str:
@@ -28,6 +30,19 @@ def _directory(path: Path) -> Path:
     return path.resolve()
 
 
+def _routes(text: str) -> str:
+    """Refuse what names no routes with their rates."""
+    routes_of(text)
+    return text
+
+
+def _store(url: SecretStr) -> SecretStr:
+    """Refuse what is no URL of a store."""
+    if url.get_secret_value():
+        store_uri(url.get_secret_value())
+    return url
+
+
 class Settings(BaseSettings):
     """Environment variables, read at start and frozen. A wrong one is refused with its name."""
 
@@ -37,6 +52,7 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         use_attribute_docstrings=True,  # `corral config` shows them
+        hide_input_in_errors=True,  # it may be a secret
     )
 
     # --- where it listens ---
@@ -76,6 +92,16 @@ class Settings(BaseSettings):
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
     """MAX_REQUEST_SIZE: bytes of a request's body."""
 
+    rate_limit_enabled: bool = True
+    """RATE_LIMIT_ENABLED: false: no request is one too many."""
+    rate_limit_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """RATE_LIMIT_REQUESTS: requests a minute of one caller that execute something; 0: no limit of their own."""
+    rate_limit_routes: Annotated[str, AfterValidator(_routes), Field(alias="CORRAL_RATE_LIMIT_ROUTES")] = ""
+    """CORRAL_RATE_LIMIT_ROUTES: of one caller on one route: POST /v1/tasks=60/minute, ExecuteTask=60/minute."""
+    rate_limit_url: Annotated[SecretStr, AfterValidator(_store), Field(alias="CORRAL_RATE_LIMIT_URL")] = (
+        SecretStr("")
+    )
+    """CORRAL_RATE_LIMIT_URL: of the Valkey or Redis that gateways count in together; empty: each for itself."""
     rate_limit_caller: Annotated[str, AfterValidator(_rate), Field(alias="CORRAL_RATE_LIMIT_CALLER")] = (
         "600/minute"
     )

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import generate_latest
 
 from corral.client import AsyncClient
 from corral_gateway.app import create_app
@@ -36,6 +37,11 @@ class Gateway:
     def services(self) -> Services:
         """Its parts."""
         return cast("Services", self.app.state.services)
+
+    @property
+    def metrics_text(self) -> str:
+        """What Prometheus would read now."""
+        return generate_latest(self.services.metrics.registry).decode()
 
     @property
     def executor(self) -> EmbeddedTasks:

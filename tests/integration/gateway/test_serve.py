@@ -2,44 +2,15 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from corral_gateway.settings import Settings, written
-from eventually import eventually
 from integration.gateway.running import CALCULATE, SLEEP
-
-CORRAL = Path(sys.executable).with_name("corral")
-
-
-def corral(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command where a gateway lives."""
-    return subprocess.run(
-        [CORRAL, *arguments], cwd=directory, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-@contextmanager
-def serving(directory: Path, metrics_port: int = 0) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
-    """Serve on a free port; yield its address, its log and its process."""
-    log = directory / "serve.log"
-    env = {**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": str(metrics_port)}
-    with log.open("wb") as file:
-        process = subprocess.Popen([CORRAL, "serve"], cwd=directory, env=env, stdout=file, stderr=file)
-    try:
-        address = eventually(lambda: re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()))
-        assert address is not None
-        yield address[1], log, process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+from integration.gateway.serving import CORRAL, corral, serving
 
 
 def test_M5_the_first_start_prints_an_admins_key_and_no_other_start_does(tmp_path: Path) -> None:

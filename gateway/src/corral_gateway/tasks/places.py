@@ -1,0 +1,74 @@
+"""Places to run in, for callers in their turn."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from corral_gateway.tasks.fair_queue import FairQueue, NoPlaceError
+from corral_gateway.tasks.port import NoCapacityError
+from corral_gateway.tasks.throughput import Throughput
+
+
+class Ticket:
+    """A task that waits for its place, or has it."""
+
+    __slots__ = ("caller", "turn")
+
+    def __init__(self, caller: str) -> None:
+        self.caller = caller
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Places:
+    """The places of one gateway. Of one event loop."""
+
+    def __init__(self, places: int, most_waiting: int, most_waiting_each: int) -> None:
+        self._queue: FairQueue[Ticket] = FairQueue(places, most_waiting, most_waiting_each)
+        self._throughput = Throughput()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._queue.waiting
+
+    @property
+    def running(self) -> int:
+        """How many places are taken."""
+        return self._queue.running
+
+    def join(self, caller: str, priority: int) -> Ticket:
+        """Get in line, before anything is kept of a task. Hold what is returned by ``held``, or ``forget`` it.
+
+        Raises:
+            NoCapacityError: too many wait, of this caller or of all.
+        """
+        ticket = Ticket(caller)
+        try:
+            self._queue.join(caller, ticket, priority)
+        except NoPlaceError as refused:
+            after = self._throughput.retry_after_seconds(refused.waiting, time.monotonic())
+            raise NoCapacityError(after, own=refused.own) from None
+        self._serve()
+        return ticket
+
+    @asynccontextmanager
+    async def held(self, ticket: Ticket) -> AsyncIterator[None]:
+        """Wait for the place, and hold it meanwhile."""
+        try:
+            await ticket.turn
+            yield
+        finally:
+            self.forget(ticket)
+
+    def forget(self, ticket: Ticket) -> None:
+        """Leave the line, or give the place back."""
+        if not self._queue.give_up(ticket.caller, ticket):
+            self._queue.leave(ticket.caller)
+            self._throughput.ended(time.monotonic())
+        self._serve()
+
+    def _serve(self) -> None:
+        for ticket in self._queue.serve():
+            if not ticket.turn.done():  # who waited may have been cancelled: then ``held`` gives it back
+                ticket.turn.set_result(None)
