@@ -44,6 +44,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         database, client, settings, observers=[metrics] if tracing is None else [metrics, tracing]
     )
     metrics.active_tasks.set_function(lambda: embedded.active)
+    metrics.waiting_tasks.set_function(lambda: embedded.places.waiting)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:

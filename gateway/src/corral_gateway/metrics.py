@@ -52,6 +52,9 @@ class Metrics:
         self.active_tasks = Gauge(
             "corral_gateway_tasks_active", "Tasks that have not ended", registry=registry
         )
+        self.waiting_tasks = Gauge(
+            "corral_gateway_tasks_waiting", "Tasks that wait for a place", registry=registry
+        )
         self.rate_limited = Counter(
             "corral_gateway_rate_limited",
             "Requests refused, by the limit that was reached",

@@ -1,5 +1,6 @@
 """What the gateway is told once, at its start, by the environment or a ``.env`` file."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,8 +117,15 @@ class Settings(BaseSettings):
     """CORRAL_CONCURRENT_TASKS: that run at once on this machine; more wait."""
     waiting_tasks: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_WAITING_TASKS")] = 1000
     """CORRAL_WAITING_TASKS: that may wait; one more is refused at once."""
+    waiting_tasks_caller: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_WAITING_TASKS_CALLER")] = 0
+    """CORRAL_WAITING_TASKS_CALLER: of them, those of one caller; 0: a quarter of all, so that none fills the line."""
     waiting_sandboxes: Annotated[int, Field(ge=0, le=1000, alias="CORRAL_WAITING_SANDBOXES")] = 2
     """CORRAL_WAITING_SANDBOXES: kept started ahead of need."""
+
+    @property
+    def most_waiting_of_a_caller(self) -> int:
+        """How many tasks of one caller may wait."""
+        return self.waiting_tasks_caller or math.ceil(self.waiting_tasks / 4)
 
     @property
     def database_url(self) -> str:

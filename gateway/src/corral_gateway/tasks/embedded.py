@@ -21,12 +21,11 @@ from corral_gateway.storage.models import EventRow, TaskRow
 from corral_gateway.tasks.events import Event, of_end, of_frame
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.places import Places, Ticket
+from corral_gateway.tasks.port import KeyUsedError, TaskFilter, TaskObserver
 
 log = logging.getLogger(__name__)
 
-#: When a place may be free again, nobody can say; a default task may take half a minute.
-_RETRY_AFTER_SECONDS = 5
 #: So much of a task's events a crash of the process may lose.
 _KEEP_SECONDS = 0.1
 
@@ -36,6 +35,7 @@ class _Running:
     """A task of this process that has not ended."""
 
     caller: str
+    ticket: Ticket
     work: "asyncio.Task[None] | None" = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,8 +75,10 @@ class EmbeddedTasks:
         self._workspace_root = settings.workspace_root
         self._secrets_directory = settings.secrets_directory
         self._client = client
-        self._places = asyncio.Semaphore(settings.concurrent_tasks)
-        self._most = settings.concurrent_tasks + settings.waiting_tasks
+        #: Whose turn it is, and how many wait.
+        self.places = Places(
+            settings.concurrent_tasks, settings.waiting_tasks, settings.most_waiting_of_a_caller
+        )
         self._running: dict[str, _Running] = {}
 
     @property
@@ -101,7 +103,7 @@ class EmbeddedTasks:
     async def close(self) -> None:
         """Cancel what runs, and write how it ended."""
         for running in self._running.values():
-            running.cancel.set()
+            self._cancel(running)
         work = [running.work for running in self._running.values() if running.work is not None]
         await asyncio.gather(*work, return_exceptions=True)
 
@@ -121,14 +123,14 @@ class EmbeddedTasks:
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in; see ``Executor``."""
-        if len(self._running) >= self._most:
-            raise NoCapacityError(_RETRY_AFTER_SECONDS)
+        ticket = self.places.join(caller, task.spec.priority)
         uid = task.metadata.uid or ""
-        running = self._running[uid] = _Running(caller)
+        running = self._running[uid] = _Running(caller, ticket)
         try:
             async with self._database.writing() as session:
                 session.add(_row(task, caller))
         except BaseException as error:
+            self.places.give_back(ticket)
             del self._running[uid]
             # The same key came twice at once, and the other one was faster.
             made = await self.made_before(task, caller) if isinstance(error, IntegrityError) else None
@@ -174,7 +176,7 @@ class EmbeddedTasks:
         """Ask for a task's end; see ``Executor``."""
         running = self._running.get(uid)
         if running is not None and running.caller == caller:
-            running.cancel.set()
+            self._cancel(running)
         return await self.get(uid, caller)
 
     async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
@@ -202,12 +204,16 @@ class EmbeddedTasks:
         for row in rows:
             yield Event(row.seq, row.kind, row.data)
 
+    def _cancel(self, running: _Running) -> None:
+        running.cancel.set()
+        self.places.cancel(running.ticket)
+
     async def _run(self, task: AgentTask, running: _Running) -> None:
         uid, began = task.metadata.uid or "", time.perf_counter()
         bind_contextvars(task=uid)  # in every line that is logged about it
         keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, running))
         try:
-            async with self._places:
+            async with self.places.held(running.ticket):
                 await self._write(uid, running, Phase.RUNNING)
                 ended = await self._client.run_task(
                     in_workspace(task, self._workspace_root),

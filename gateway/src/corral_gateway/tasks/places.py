@@ -13,11 +13,14 @@ from corral_gateway.tasks.throughput import Throughput
 class Ticket:
     """A task that waits for its place, or has it."""
 
-    __slots__ = ("caller", "turn")
+    __slots__ = ("caller", "needs_none", "turn")
 
     def __init__(self, caller: str) -> None:
         self.caller = caller
+        #: Done when it need not wait any more.
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: It was cancelled while it waited, and ends without a place.
+        self.needs_none = False
 
 
 class Places:
@@ -38,7 +41,7 @@ class Places:
         return self._queue.running
 
     def join(self, caller: str, priority: int) -> Ticket:
-        """Get in line, before anything is kept of a task. Hold what is returned by ``held``, or ``forget`` it.
+        """Get in line, before anything is kept of a task. What is returned is ``held``, or given back.
 
         Raises:
             NoCapacityError: too many wait, of this caller or of all.
@@ -59,10 +62,19 @@ class Places:
             await ticket.turn
             yield
         finally:
-            self.forget(ticket)
+            self.give_back(ticket)
 
-    def forget(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket) -> None:
+        """Let a task that waits go on at once, without a place: all that it has left to do is to end."""
+        if not ticket.needs_none and self._queue.give_up(ticket.caller, ticket):
+            ticket.needs_none = True
+            ticket.turn.set_result(None)
+
+    def give_back(self, ticket: Ticket) -> None:
         """Leave the line, or give the place back."""
+        if ticket.needs_none:
+            return
+        ticket.needs_none = True
         if not self._queue.give_up(ticket.caller, ticket):
             self._queue.leave(ticket.caller)
             self._throughput.ended(time.monotonic())
@@ -70,5 +82,5 @@ class Places:
 
     def _serve(self) -> None:
         for ticket in self._queue.serve():
-            if not ticket.turn.done():  # who waited may have been cancelled: then ``held`` gives it back
+            if not ticket.turn.done():  # who waited may have been cancelled just now: ``held`` gives it back
                 ticket.turn.set_result(None)

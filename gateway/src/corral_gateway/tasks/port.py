@@ -31,8 +31,10 @@ class TaskFilter:
 class NoCapacityError(Exception):
     """As many tasks wait as may. Nothing was kept of this one."""
 
-    def __init__(self, retry_after_seconds: int) -> None:
+    def __init__(self, retry_after_seconds: int, *, own: bool = False) -> None:
         self.retry_after_seconds = retry_after_seconds
+        #: It is the caller's own tasks that wait; others' are still taken in.
+        self.own = own
         super().__init__("no capacity")
 
 

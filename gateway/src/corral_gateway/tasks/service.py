@@ -66,7 +66,7 @@ class TaskService:
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "NoCapacity",
-                "as many tasks wait as may; this one was not taken in",
+                f"as many {'of your ' if error.own else ''}tasks wait as may; this one was not taken in",
                 remedy="try again after the time that Retry-After names",
                 retry_after_seconds=error.retry_after_seconds,
             ) from None
