@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -11,10 +12,11 @@ from corral import __version__
 from corral.client import AsyncClient
 from corral_gateway import health, pages, problems
 from corral_gateway.entrance import Entrance
-from corral_gateway.identity.authentication import Authentication
-from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.identity import router as identity
+from corral_gateway.identity.wiring import authentication_of
 from corral_gateway.measuring import Measuring
 from corral_gateway.metrics import Metrics
+from corral_gateway.policy import CallerPolicies
 from corral_gateway.rate_limits import RateLimits
 from corral_gateway.services import Services
 from corral_gateway.settings import Settings
@@ -25,6 +27,9 @@ from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tools import router as tools
 from corral_gateway.tracing import Tracing
+
+if TYPE_CHECKING:
+    from corral_gateway.tasks.port import TaskObserver
 
 _DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
@@ -39,10 +44,11 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     """
     metrics = Metrics()
     limits = RateLimits(settings, metrics)
+    authentication = authentication_of(settings, database)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
-    embedded = EmbeddedTasks(
-        database, client, settings, observers=[metrics] if tracing is None else [metrics, tracing]
-    )
+    policies = CallerPolicies(settings)
+    observers: list[TaskObserver] = [metrics, policies] if tracing is None else [metrics, policies, tracing]
+    embedded = EmbeddedTasks(database, client, settings, observers, policies.of)
     metrics.active_tasks.set_function(lambda: embedded.active)
     metrics.waiting_tasks.set_function(lambda: embedded.places.waiting)
 
@@ -51,6 +57,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         await embedded.start()
         yield
         await embedded.close()
+        await authentication.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         limits.close()
@@ -59,11 +66,11 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
     app.state.services = Services(
         settings,
         metrics,
-        Entrance(Authentication(KeyStore(database)), limits),
-        TaskService(embedded, client.catalogue, guards=[NoHostPaths(), limits]),
+        Entrance(authentication, limits),
+        TaskService(embedded, client.catalogue, guards=[NoHostPaths(), policies, limits]),
         client.catalogue,
     )
-    for router in (health.router, tasks.router, tools.router):
+    for router in (health.router, identity.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)

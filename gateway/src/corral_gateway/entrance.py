@@ -17,19 +17,24 @@ class Entrance:
         self._authentication = authentication
         self._limits = limits
 
-    async def enter(self, context: RequestContext, credentials: Credentials, scope: Scope) -> Caller:
+    async def enter(self, context: RequestContext, credentials: Credentials, scope: Scope | None) -> Caller:
         """Return who calls.
+
+        Args:
+            context: the request, which learns who calls.
+            credentials: what was sent with it.
+            scope: what it needs; None: no more than to be somebody who is known.
 
         Raises:
             ProblemError: nobody who is known, or who may do this, or they ask too often.
         """
-        caller = context.caller = await self._authentication.caller(credentials)
-        if scope not in caller.scopes:
+        caller = context.caller = await self._authentication.caller(credentials, context.source)
+        if scope is not None and scope not in caller.scopes:
             raise ProblemError(
                 HTTPStatus.FORBIDDEN,
                 "Forbidden",
                 f"{caller.name} may not do this: it needs the scope {scope}",
-                remedy="ask an admin for a key of a role that has it: corral keys create --role …",
+                remedy="ask an admin for a role that has it; GET /v1/whoami says what this credential may do",
             )
         context.standing = await self._limits.request(caller.name, route_of(context))
         return caller

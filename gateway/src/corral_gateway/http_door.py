@@ -17,8 +17,8 @@ def context_of(request: Request) -> RequestContext:
     return cast("RequestContext", request.scope["state"]["context"])
 
 
-def allowed(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-    """Return the dependency of a route that needs a scope."""
+def allowed(scope: Scope | None) -> Callable[[Request], Awaitable[Caller]]:
+    """Return the dependency of a route that needs a scope; None: it is open to every caller who is known."""
 
     async def caller(request: Request) -> Caller:
         context = context_of(request)

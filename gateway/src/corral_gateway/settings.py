@@ -44,6 +44,24 @@ def _store(url: SecretStr) -> SecretStr:
     return url
 
 
+#: As many characters as 128 random bits have, and longer than the placeholder of the documents.
+_SHORTEST_KEY = 32
+
+
+def _blank(text: object) -> object:
+    """Take a line ``NAME=`` of a ``.env`` file for one that is not there."""
+    return None if text == "" else text
+
+
+def _long_key(key: SecretStr | None) -> SecretStr | None:
+    """Refuse a key that somebody could guess."""
+    if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
+        raise ValueError(
+            f"a key has at least {_SHORTEST_KEY} characters; `openssl rand -hex 32` prints a good one"
+        )
+    return key
+
+
 class Settings(BaseSettings):
     """Environment variables, read at start and frozen. A wrong one is refused with its name."""
 
@@ -88,6 +106,14 @@ class Settings(BaseSettings):
         Annotated[Path, AfterValidator(_directory)] | None, Field(alias="CORRAL_SECRETS")
     ] = None
     """CORRAL_SECRETS: where ``secretRefs`` are found, as CALLER/NAME/KEY; no caller sees another's."""
+
+    # --- who may ---
+    agent_api_key: Annotated[SecretStr | None, BeforeValidator(_blank), AfterValidator(_long_key)] = None
+    """AGENT_API_KEY: a key of a caller ``agent-api-key`` with the role runner, besides those in the database."""
+    failed_attempts: Annotated[str, AfterValidator(_rate), Field(alias="CORRAL_FAILED_ATTEMPTS")] = (
+        "60/minute"
+    )
+    """CORRAL_FAILED_ATTEMPTS: credentials of one address that are not valid; more are answered with 429."""
 
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20

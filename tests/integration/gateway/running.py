@@ -14,8 +14,9 @@ from prometheus_client import generate_latest
 from corral.client import AsyncClient
 from corral_gateway.app import create_app
 from corral_gateway.identity.api_key import make_key
+from corral_gateway.identity.caller import EVERYTHING, Reach
 from corral_gateway.identity.key_store import KeyStore
-from corral_gateway.identity.roles import Role
+from corral_gateway.identity.roles import Role, Scope
 from corral_gateway.policy import policy_of
 from corral_gateway.services import Services
 from corral_gateway.settings import Settings
@@ -48,9 +49,19 @@ class Gateway:
         """What runs its tasks."""
         return cast("EmbeddedTasks", self.services.tasks._executor)
 
-    async def key(self, caller: str, role: Role = Role.RUNNER, *, expires_at: datetime | None = None) -> str:
+    async def key(
+        self,
+        caller: str,
+        role: Role = Role.RUNNER,
+        *,
+        expires_at: datetime | None = None,
+        narrowed_to: frozenset[Scope] | None = None,
+        reach: Reach = EVERYTHING,
+    ) -> str:
         """Make a key; return what its owner was shown."""
-        kept, text = make_key(caller, role, datetime.now(UTC), expires_at)
+        kept, text = make_key(
+            caller, role, datetime.now(UTC), expires_at, narrowed_to=narrowed_to, reach=reach
+        )
         await self.keys.add(kept)
         return text
 

@@ -71,8 +71,7 @@ async def test_A4_blocked_permissions_are_read_as_a_list_and_hold(tmp_path: Path
         gateway_in(tmp_path, blocked_permissions="network, execute") as gateway,
         await gateway.caller() as client,
     ):
-        refused = await client.post("/v1/tasks?wait=60s", json=SHOW)
-        assert refused.json()["status"]["reason"] == "PermissionDenied"
+        assert problem(await client.post("/v1/tasks?wait=60s", json=SHOW)) == (403, "PermissionDenied")
         assert (await client.post("/v1/tasks?wait=60s", json=LIST)).json()["status"]["reason"] == "Completed"
 
 

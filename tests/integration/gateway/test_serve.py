@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from corral_gateway.settings import Settings, written
+from integration.gateway.routes import ROUTES
 from integration.gateway.running import CALCULATE, SLEEP
 from integration.gateway.serving import CORRAL, corral, serving
 
@@ -91,12 +92,39 @@ def test_M5_the_page_names_every_setting_with_its_default_and_every_route() -> N
         assert f"`{variable}`" in page, variable
         default = written(field.default)
         assert not default or f"`{default}`" in page, f"{variable}: {default}"
-    for path in (
-        "/v1/tasks",
-        "/v1/tasks/{id}",
-        "/v1/tools",
-        "/v1/tools/{name}",
-        "/tools/list",
-        "/tools/execute",
+    for _, path in ROUTES:
+        assert path.replace("{uid}", "{id}") in page, path
+
+
+def test_M5_keys_are_narrowed_dated_and_rotated_by_the_command(tmp_path: Path) -> None:
+    made = corral(
+        tmp_path,
+        *("keys", "create", "reporter", "--scope", "tasks:read", "--until", "2999-01-31"),
+        *("--grant", "network", "--tool", "calculator"),
+    )
+    prefix = made.stdout.split("_")[1]
+    again = corral(tmp_path, "keys", "rotate", prefix, "--overlap", "1h")
+    assert again.stdout.startswith(f"corral_{prefix}_")
+    assert again.stdout != made.stdout
+    listed = corral(tmp_path, "keys", "list").stdout
+    for words in (
+        "until 2999-01-31 00:00Z",
+        "only tasks:read",
+        "granted network",
+        "tools calculator",
+        "rotated, old secret until ",
+        "never used",
     ):
-        assert path in page
+        assert words in listed
+    for arguments, words in (
+        (["keys", "create", "x", "--scope", "audit:read"], "the role runner has no audit:read"),
+        (["keys", "create", "x", "--until", "1999-01-01"], "is over"),
+        (["keys", "create", "x", "--until", "soon"], "is no time"),
+        (["keys", "create", "x", "--until", "2999-01-01", "--days", "1"], "give one of the two"),
+        (["keys", "create", "jwt.corp.alice"], "belong to callers without API keys"),
+        (["keys", "rotate", prefix, "--overlap", "soon"], "--overlap"),
+        (["keys", "rotate", "0" * 12], "there is no key"),
+    ):
+        refused = corral(tmp_path, *arguments)
+        assert (refused.returncode, refused.stdout) == (2, ""), arguments
+        assert words in " ".join(refused.stderr.split()), refused.stderr

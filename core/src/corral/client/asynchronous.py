@@ -96,10 +96,11 @@ class AsyncClient:
         on_file: OnFile | None = None,
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
+        policy: Policy | None = None,
     ) -> AgentTask:
         """Run a task and return it with its status; see ``Executor.run``."""
         return await self._executor.run(
-            task, on_frame=on_frame, on_file=on_file, cancel=cancel, secrets=secrets
+            task, on_frame=on_frame, on_file=on_file, cancel=cancel, secrets=secrets, policy=policy
         )
 
     async def close(self) -> None:

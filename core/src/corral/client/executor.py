@@ -58,6 +58,7 @@ class _Run:
     on_frame: OnFrame | None
     on_file: OnFile | None
     secrets: SecretSource
+    policy: Policy
     attempt: int = 1
     cancelled: bool = False
     past_deadline: bool = False
@@ -95,6 +96,7 @@ class Executor:
         on_file: OnFile | None = None,
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
+        policy: Policy | None = None,
     ) -> AgentTask:
         """Run a task to its end.
 
@@ -104,6 +106,7 @@ class Executor:
             on_file: gets the files that ``outputs`` names, which a status holds only while they are small.
             cancel: set it to end the task; it then comes back as ``Cancelled`` with the output so far.
             secrets: where this task's ``secretRefs`` come from, if not from where all others' do.
+            policy: what this task may do, if not what all others may.
 
         Returns:
             The same task with its status. A task that fails is no exception.
@@ -111,7 +114,14 @@ class Executor:
         Raises:
             IsolationUnavailableError: this machine cannot isolate, so nothing ran.
         """
-        run = _Run(task, task.metadata.uid or str(uuid.uuid4()), on_frame, on_file, secrets or self._secrets)
+        run = _Run(
+            task,
+            task.metadata.uid or str(uuid.uuid4()),
+            on_frame,
+            on_file,
+            secrets or self._secrets,
+            policy or self._policy,
+        )
         watchers = list(self._watch(run, cancel))
         try:
             if task.spec.cancel:
@@ -170,7 +180,7 @@ class Executor:
             call,
             owner,
             catalogue=self._catalogue,
-            policy=self._policy,
+            policy=run.policy,
             secrets=secrets,
             abilities=DOCKER if self._backend.name == "docker" else EMBEDDED,
         )

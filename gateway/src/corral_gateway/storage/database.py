@@ -24,6 +24,14 @@ class Database:
             event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
 
+    @property
+    def file(self) -> Path | None:
+        """Where it lies; None: on a server, or in memory."""
+        url = self._engine.url
+        if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
+            return None
+        return Path(str(url.database))
+
     async def migrate(self) -> None:
         """Bring the tables to what this version knows. Safe to call again."""
         async with self._engine.begin() as connection:

@@ -39,6 +39,21 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     revoked_at: Mapped[datetime | None] = mapped_column(Moment)
+    scopes: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    permissions: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    tools: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    previous_sha256: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    previous_expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    last_used_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class KeysVersionRow(Base):
+    """One row: counts changes of API keys, for those who hold copies."""
+
+    __tablename__ = "api_keys_version"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column()
 
 
 class TaskRow(Base):

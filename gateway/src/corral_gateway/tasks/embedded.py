@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
 from corral.client import AsyncClient
+from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
@@ -69,11 +70,13 @@ class EmbeddedTasks:
         client: AsyncClient,
         settings: Settings,
         observers: Sequence[TaskObserver],
+        policy_of: PolicyOf,
     ) -> None:
         self._database = database
         self._observers = tuple(observers)
         self._workspace_root = settings.workspace_root
         self._secrets_directory = settings.secrets_directory
+        self._policy_of = policy_of
         self._client = client
         #: Whose turn it is, and how many wait.
         self.places = Places(
@@ -220,6 +223,7 @@ class EmbeddedTasks:
                     on_frame=running.hear,
                     cancel=running.cancel,
                     secrets=CallerSecrets(self._secrets_directory, running.caller),
+                    policy=self._policy_of(uid),
                 )
                 ended = ended.model_copy(
                     update={"spec": task.spec}

@@ -1,0 +1,26 @@
+"""Puts authentication together as the settings say."""
+
+from typing import TYPE_CHECKING
+
+from limits import parse
+
+from corral_gateway.identity.authentication import Authentication
+from corral_gateway.identity.failed_attempts import FailedAttempts
+from corral_gateway.identity.key_cache import KeyCache
+from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.identity.keys import ApiKeys, EnvironmentKey
+from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
+
+if TYPE_CHECKING:
+    from corral_gateway.identity.verifiers import Verifier
+
+
+def authentication_of(settings: Settings, database: Database) -> Authentication:
+    """Return what knows callers by their credentials."""
+    keys: list[Verifier] = [ApiKeys(KeyCache(KeyStore(database)))]
+    if settings.agent_api_key is not None:
+        # Before the others: it may look like one of them.
+        keys.insert(0, EnvironmentKey(settings.agent_api_key))
+    failed = parse(settings.failed_attempts)
+    return Authentication(keys, [], FailedAttempts(failed.amount, failed.get_expiry()))
