@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from corral.sandbox.pod.tokens import PodTokens
 from corral_operator.names import RUNNER_PORT
-from corral_operator.sandboxes.tokens import PodTokens
 from faults.api import Api, ApiError
 from faults.counting import PodRecord
 

@@ -4,8 +4,8 @@ import base64
 import secrets
 
 from corral.cluster.port import SECRETS, AlreadyExists, Cluster, NotFound
+from corral.sandbox.pod.tokens import KEY_BYTES
 from corral_operator.names import MANAGED_BY, RUNNER_KEY_SECRET
-from corral_operator.sandboxes.tokens import KEY_BYTES
 
 
 async def runner_key(cluster: Cluster, namespace: str) -> bytes:

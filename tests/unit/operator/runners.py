@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, cast
 
-from corral_operator.sandboxes.tokens import runner_proof
+from corral.sandbox.pod.tokens import runner_proof, token_sha256
 
 TOKEN = "start-token"
 READY = {
@@ -147,7 +147,7 @@ class ScriptedRunner:
     def _take(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         match request["op"]:
             case "prove":
-                proof = {"type": "proof", "proof": runner_proof(self.token, request["nonce"])}
+                proof = {"type": "proof", "proof": runner_proof(token_sha256(self.token), request["nonce"])}
                 writer.write(json.dumps(proof).encode() + b"\n")
             case "follow":
                 self._followers.add(writer)

@@ -14,8 +14,8 @@ from corral.api import DEFAULT_LIMITS, InputFile, Reason, ResolvedLimits
 from corral.cluster.port import ObjectKey
 from corral.sandbox.errors import SandboxLostError
 from corral.sandbox.execution import Record
+from corral.sandbox.pod.channel import Description
 from corral.sandbox.port import ExecutionRequest, Owner
-from corral_operator.sandboxes.channel import Description
 from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
 from eventually import eventually_async

@@ -15,6 +15,8 @@ import pytest
 from corral.api import DEFAULT_LIMITS, ExecutionStatus, InputFile, Reason, ResolvedLimits
 from corral.cluster.port import ObjectKey
 from corral.sandbox.execution import Record
+from corral.sandbox.pod.allowance import most_bytes
+from corral.sandbox.pod.tokens import KEY_BYTES
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.clock import Clock
 from corral_operator.control.links import Links
@@ -23,10 +25,8 @@ from corral_operator.control.runs import Runs
 from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
 from corral_operator.names import RUNNER_LABEL
-from corral_operator.sandboxes.allowance import most_bytes
 from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
-from corral_operator.sandboxes.tokens import KEY_BYTES
 from corral_operator.settings import Settings
 from eventually import eventually_async
 from unit.operator.factories import NOW, RUNNING, pod

@@ -7,6 +7,7 @@ import pytest
 
 from corral.api import SandboxPool
 from corral.cluster.port import PODS, Cluster, NotFound, ObjectKey, Resource
+from corral.sandbox.pod.tokens import KEY_BYTES
 from corral_operator.clock import Clock
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.links import Links
@@ -16,7 +17,6 @@ from corral_operator.control.pools import Pools
 from corral_operator.control.store import Shelf, Store
 from corral_operator.control.workers import Background
 from corral_operator.names import CONTAINER
-from corral_operator.sandboxes.tokens import KEY_BYTES
 from corral_operator.settings import Settings
 from corral_operator.views import Json, pod_view
 from eventually import eventually_async

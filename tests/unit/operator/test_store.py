@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import SandboxPool, Tool
-from corral_operator.control.store import Shelf, Store, version_of
+from corral.cluster.mirror import version_of
+from corral_operator.control.store import Shelf, Store
 from corral_operator.decisions.task_view import task_of
 from corral_operator.names import CONTAINER
 from corral_operator.views import pod_view

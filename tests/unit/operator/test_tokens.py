@@ -5,7 +5,7 @@ import hmac
 
 import pytest
 
-from corral_operator.sandboxes.tokens import KEY_BYTES, PodTokens, runner_proof
+from corral.sandbox.pod.tokens import KEY_BYTES, PodTokens, runner_proof
 
 KEY = bytes(range(KEY_BYTES))
 
@@ -40,6 +40,9 @@ def test_M5_the_pod_carries_hashes_from_which_no_token_follows() -> None:
 
 def test_M5_a_proof_follows_from_the_hash_that_the_pod_carries_and_the_nonce_alone() -> None:
     tokens = PodTokens.of(KEY, "team", "box")
-    proof = runner_proof(tokens.start, "nonce")
+    proof = runner_proof(tokens.start_sha256, "nonce")
     assert proof == hmac.new(tokens.start_sha256.encode(), b"runner/nonce", "sha256").hexdigest()
-    assert len({proof, runner_proof(tokens.start, "other"), runner_proof(tokens.read, "nonce")}) == 3
+    assert (
+        len({proof, runner_proof(tokens.start_sha256, "other"), runner_proof(tokens.read_sha256, "nonce")})
+        == 3
+    )

@@ -19,6 +19,7 @@ from corral.cluster.port import (
     PODS,
     AlreadyExists,
     Conflict,
+    Gone,
     Json,
     NotFound,
     ObjectKey,
@@ -43,7 +44,17 @@ _LATER = frozenset({408, 429, 500, 502, 503, 504})
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 
 
+#: The API server ends a watch when it was asked to; one that it has not ended so much later stands still.
+_WATCH_LATE_SECONDS = 10.0
+_WATCH_OPEN_SECONDS = 15.0
+_BOOKMARKS = {"watch": "true", "allowWatchBookmarks": "true"}
+
+
 OnRequest = Callable[[str, str, str], None]
+
+
+def _nobody_waits() -> None:
+    """Tell nobody."""
 
 
 def _nobody_counts(_method: str, _plural: str, _status: str) -> None:
@@ -141,6 +152,38 @@ class KubernetesCluster:
             query["stream"] = stream
         return await self._request("GET", PODS, PODS.path(namespace, pod, "log"), query=query)
 
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        version: str,
+        *,
+        seconds: int,
+        field_selector: str = "",
+        on_open: Callable[[], None] = _nobody_waits,
+    ) -> AsyncIterator[Json]:
+        path = resource.path(namespace)
+        query = {**_BOOKMARKS, "timeoutSeconds": str(seconds)}
+        query |= {"resourceVersion": version} if version else {}
+        query |= {"fieldSelector": field_selector} if field_selector else {}
+        code = "none"
+        # Not one of the connections that requests wait for: it would hold one for as long as it is open.
+        try:
+            async with asyncio.timeout(_WATCH_OPEN_SECONDS):
+                response = await self._open("GET", path, query, seconds=seconds + _WATCH_LATE_SECONDS)
+            async with response:
+                code = str(response.status)
+                if response.status >= 400:
+                    retry_after = response.headers.get("Retry-After")
+                    raise _error("GET", path, response.status, retry_after, await response.read())
+                on_open()
+                async for line in _lines(response):
+                    yield _watched(path, line)
+        except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
+            raise Unavailable(f"GET {path}: the watch: {error!r}") from error
+        finally:
+            self._on_request("watch", resource.plural, code)
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -164,26 +207,12 @@ class KubernetesCluster:
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",
     ) -> bytes:
-        if self._session is None:
-            # The client's own session, made as it makes it: proxies, certificates, connection limits.
-            self._session = self._rest._create_pool_manager()  # noqa: SLF001 - meant to be overridden, so stable
-        headers = {"Accept": "application/json", "Content-Type": content_type}
-        settings: Mapping[str, Any] = await self._configuration.auth_settings()
-        for setting in settings.values():
-            headers[setting["key"]] = setting["value"]
-        url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         code = "none"
         async with self._free:
             try:
-                async with self._session.request(
-                    method,
-                    url,
-                    data=data,
-                    headers=headers,
-                    timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
-                    proxy=self._configuration.proxy,
-                    server_hostname=self._configuration.tls_server_name or None,
+                async with await self._open(
+                    method, path, query or {}, data, content_type, _TIMEOUT_SECONDS
                 ) as response:
                     code = str(response.status)
                     content = await response.read()
@@ -194,6 +223,62 @@ class KubernetesCluster:
         if response.status >= 400:
             raise _error(method, path, response.status, response.headers.get("Retry-After"), content)
         return content
+
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        data: bytes | None = None,
+        content_type: str = "application/json",
+        seconds: float | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request as the client's configuration says, and return what begins to answer."""
+        if self._session is None:
+            # The client's own session, made as it makes it: proxies, certificates, connection limits.
+            self._session = self._rest._create_pool_manager()  # noqa: SLF001 - meant to be overridden, so stable
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        settings: Mapping[str, Any] = await self._configuration.auth_settings()
+        for setting in settings.values():
+            headers[setting["key"]] = setting["value"]
+        return await self._session.request(
+            method,
+            self._configuration.host + path + (f"?{urlencode(query)}" if query else ""),
+            data=data,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=seconds),
+            proxy=self._configuration.proxy,
+            server_hostname=self._configuration.tls_server_name or None,
+        )
+
+
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the lines of an answer, however long they are."""
+    rest = bytearray()
+    async for chunk in response.content.iter_any():
+        *lines, last = chunk.split(b"\n")
+        if lines:
+            lines[0] = bytes(rest + lines[0])
+            rest.clear()
+        rest += last
+        for line in lines:
+            if line:
+                yield line
+
+
+def _watched(path: str, line: bytes) -> Json:
+    """Read one event of a watch."""
+    try:
+        event: Json = json.loads(line)
+        kind, body = event["type"], event["object"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise Unavailable(f"GET {path}: the watch tells what cannot be read: {error!r}") from error
+    if kind == "ERROR":
+        message, code = str(body.get("message") or "no message"), int(body.get("code") or 0)
+        if code == 410:
+            raise Gone(code, str(body.get("reason") or ""), message, body)
+        raise Unavailable(f"GET {path}: the watch: {code} {message}")
+    return event
 
 
 def _error(method: str, path: str, status: int, retry_after: str | None, content: bytes) -> Exception:
@@ -210,6 +295,6 @@ def _error(method: str, path: str, status: int, retry_after: str | None, content
     if status in _LATER:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
         return Unavailable(f"{method} {path}: {status} {message}", seconds)
-    kinds: dict[int, type[Refused]] = {404: NotFound, 409: Conflict}
+    kinds: dict[int, type[Refused]] = {404: NotFound, 409: Conflict, 410: Gone}
     kind = AlreadyExists if reason == "AlreadyExists" else kinds.get(status, Refused)
     return kind(status, reason, message, body)

@@ -1,6 +1,6 @@
 """What is asked of a cluster: a few calls on raw JSON."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,6 +80,10 @@ class Refused(ClusterError):  # noqa: N818 - what happened
         self.body = body
 
 
+class Gone(Refused):
+    """A watch cannot go on from there: the API server has forgotten what was before. List again."""
+
+
 class NotFound(Refused):
     """There is no such object."""
 
@@ -139,4 +143,39 @@ class Cluster(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+        ...
+
+
+def _nobody_waits() -> None:
+    """Tell nobody."""
+
+
+class WatchedCluster(Cluster, Protocol):
+    """A cluster that also tells what changes."""
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        version: str,
+        *,
+        seconds: int,
+        field_selector: str = "",
+        on_open: Callable[[], None] = _nobody_waits,
+    ) -> AsyncIterator[Json]:
+        """Yield what changes, each a ``type`` (ADDED, MODIFIED, DELETED, BOOKMARK) and an ``object``.
+
+        Args:
+            resource: the kind.
+            namespace: one, or None for every one that may be read.
+            version: resourceVersion to go on after; empty: all that is there comes first, as ADDED.
+            seconds: the API server ends the watch then. One that is still silently open some seconds later stands
+                still without being closed, and is given up.
+            field_selector: such as ``metadata.name=box``.
+            on_open: called when the API server has agreed.
+
+        Raises:
+            Gone: it cannot go on from this version.
+            Unavailable: the connection broke, or stood still.
+        """
         ...

@@ -5,6 +5,7 @@ from typing import Any
 
 from corral.api import API_VERSION, SandboxPoolSpec, SecretRef
 from corral.cluster.port import ObjectKey
+from corral.sandbox.pod.tokens import PodTokens
 from corral_operator.builders.runner import runner_settings
 from corral_operator.builders.sandbox_pod import PodOwner, PodSpec, ProgramProcess, RunnerProcess, sandbox_pod
 from corral_operator.builders.template import PodIdentity, pool_pod_spec
@@ -17,7 +18,6 @@ from corral_operator.names import (
     TASK_NAME_LABEL,
     label_value,
 )
-from corral_operator.sandboxes.tokens import PodTokens
 from corral_operator.settings import Settings
 
 

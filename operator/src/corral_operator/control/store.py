@@ -4,10 +4,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from corral.api import SandboxPool, Tool
 from corral.catalogue import Catalogue
+from corral.cluster.mirror import version_of
 from corral_operator.decisions.task_view import FinishedTask, TaskView
 from corral_operator.views import Json, PodView
 
@@ -141,12 +142,6 @@ class Shelf(Generic[_V]):
             owned.pop(uid, None)
             if not owned:
                 self._owned.pop(owner, None)
-
-
-def version_of(body: Json) -> int:
-    """Return a resourceVersion as the number that it is; Kubernetes lets clients compare them (KEP-5504)."""
-    text: Any = body["metadata"].get("resourceVersion") or "0"
-    return int(text) if str(text).isdigit() else 0
 
 
 @dataclass(slots=True)

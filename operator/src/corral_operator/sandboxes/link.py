@@ -7,9 +7,10 @@ from typing import Any
 from corral.api import Frame, InputFile
 from corral.cluster.port import ObjectKey
 from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxLostError
+from corral.sandbox.pod.allowance import Allowance, most_bytes
+from corral.sandbox.pod.channel import Description, PodChannel
+from corral.sandbox.pod.tokens import token_sha256
 from corral.sandbox.port import ExecutionRequest, Owner
-from corral_operator.sandboxes.allowance import Allowance, most_bytes
-from corral_operator.sandboxes.channel import Description, PodChannel
 
 #: The first packets to a new pod may be lost until its network stands; the kernel sends the next one after a second,
 #: a new attempt goes out at once.
@@ -186,7 +187,7 @@ class Link:
         host, port = self._address
         async with asyncio.timeout(patience):
             _, channel = await asyncio.get_running_loop().create_connection(
-                lambda: PodChannel(self._token, self._allowance), host, port
+                lambda: PodChannel(self._token, token_sha256(self._token), self._allowance), host, port
             )
         try:
             async with asyncio.timeout(_HELLO_SECONDS):

@@ -28,20 +28,21 @@ class PodTokens:
     @property
     def start_sha256(self) -> str:
         """What the runner is told of the start token."""
-        return _sha256(self.start)
+        return token_sha256(self.start)
 
     @property
     def read_sha256(self) -> str:
         """What the runner is told of the read token."""
-        return _sha256(self.read)
+        return token_sha256(self.read)
 
 
-def runner_proof(start_token: str, nonce: str) -> str:
-    """Return what a runner answers to ``prove``: only the pod was told the hash of its token."""
-    return hmac.new(_sha256(start_token).encode(), f"runner/{nonce}".encode(), hashlib.sha256).hexdigest()
+def runner_proof(start_sha256: str, nonce: str) -> str:
+    """Return what a runner answers to ``prove``: only the pod was told the hash of its start token."""
+    return hmac.new(start_sha256.encode(), f"runner/{nonce}".encode(), hashlib.sha256).hexdigest()
 
 
-def _sha256(token: str) -> str:
+def token_sha256(token: str) -> str:
+    """Return the hash of a token, in hexadecimal: all that its pod is told of it."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

@@ -12,9 +12,9 @@ from typing import Any, cast
 from corral.api import Frame, parse_frame
 from corral.sandbox.channel import RunnerChannel
 from corral.sandbox.errors import ProtocolBrokenError
+from corral.sandbox.pod.allowance import Allowance
+from corral.sandbox.pod.tokens import runner_proof
 from corral.sandbox.port import Owner
-from corral_operator.sandboxes.allowance import Allowance
-from corral_operator.sandboxes.tokens import runner_proof
 
 #: A node that vanishes closes nothing: the kernel asks after 5 s of silence, every 2 s, and gives up after 3.
 _KEEPALIVE = (
@@ -42,9 +42,17 @@ class Description:
 class PodChannel(RunnerChannel):
     """A runner's connection that begins with who it is, and then who we are. Frames are read once, by one reader."""
 
-    def __init__(self, token: str, allowance: Allowance) -> None:
+    def __init__(self, token: str, start_sha256: str, allowance: Allowance) -> None:
+        """Make it; it is no connection yet.
+
+        Args:
+            token: the start token, or the read token of who only follows.
+            start_sha256: SHA-256 of the pod's start token, by which its runner proves itself.
+            allowance: of all connections to this runner.
+        """
         super().__init__()
         self._token = token
+        self._start_sha256 = start_sha256
         self._allowance = allowance
         self._nonce = secrets.token_hex(16)
         self._proven = False
@@ -92,9 +100,9 @@ class PodChannel(RunnerChannel):
             raise ValueError("no answer to anything that was asked")
 
     def _check(self, answer: dict[str, Any]) -> None:
-        """Go on with the owner's secrets, if this is the pod's runner."""
+        """Go on with the token, if this is the pod's runner."""
         given = str(answer.get("proof")).encode("utf-8", "replace")
-        proof = runner_proof(self._token, self._nonce).encode()
+        proof = runner_proof(self._start_sha256, self._nonce).encode()
         if not hmac.compare_digest(given, proof):
             raise ProtocolBrokenError("what answers at its address is not the pod's runner")
         self._proven = True
