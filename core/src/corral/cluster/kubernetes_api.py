@@ -212,7 +212,7 @@ class KubernetesCluster:
         async with self._free:
             try:
                 async with await self._open(
-                    method, path, query or {}, data, content_type, _TIMEOUT_SECONDS
+                    method, path, query or {}, seconds=_TIMEOUT_SECONDS, data=data, content_type=content_type
                 ) as response:
                     code = str(response.status)
                     content = await response.read()
@@ -229,9 +229,10 @@ class KubernetesCluster:
         method: str,
         path: str,
         query: Mapping[str, str],
+        *,
+        seconds: float,
         data: bytes | None = None,
         content_type: str = "application/json",
-        seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request as the client's configuration says, and return what begins to answer."""
         if self._session is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from corral.cluster.port import ClusterError, Gone, Json, Resource, Unavailable, WatchedCluster
@@ -131,7 +131,7 @@ class Mirror:
             self._on_change()
 
 
-def version_of(body: Json) -> int:
+def version_of(body: Mapping[str, Any]) -> int:
     """Return a resourceVersion as the number that it is; Kubernetes lets clients compare them (KEP-5504)."""
     text: Any = body["metadata"].get("resourceVersion") or "0"
     return int(text) if str(text).isdigit() else 0
