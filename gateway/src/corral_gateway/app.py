@@ -25,7 +25,8 @@ from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
-from corral_gateway.tools import router as tools
+from corral_gateway.tools import router as tool_routes
+from corral_gateway.tools.source import OneCatalogue
 from corral_gateway.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         client: runs tasks on this machine; closed by who opened it.
     """
     metrics = Metrics()
+    tools = OneCatalogue(client.catalogue)
     limits = RateLimits(settings, metrics)
     authentication = authentication_of(settings, database)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
@@ -67,10 +69,10 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         settings,
         metrics,
         Entrance(authentication, limits),
-        TaskService(embedded, client.catalogue, guards=[NoHostPaths(), policies, limits]),
-        client.catalogue,
+        TaskService(embedded, tools, guards=[NoHostPaths(), policies, limits]),
+        tools,
     )
-    for router in (health.router, identity.router, tasks.router, tools.router):
+    for router in (health.router, identity.router, tasks.router, tool_routes.router):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)

@@ -5,11 +5,11 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
-from corral.catalogue import Catalogue
 from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.tasks.service import TaskService
+from corral_gateway.tools.source import ToolSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Services:
     metrics: Metrics
     entrance: Entrance
     tasks: TaskService
-    catalogue: Catalogue
+    tools: ToolSource
 
 
 def services_of(request: HTTPConnection) -> Services:

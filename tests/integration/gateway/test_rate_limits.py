@@ -45,7 +45,7 @@ async def test_S4_a_tool_has_the_limit_of_its_manifest_whichever_way_it_is_calle
     tmp_path: Path, way: str
 ) -> None:
     async with gateway_in(tmp_path) as gateway:
-        catalogue = gateway.services.catalogue
+        catalogue = gateway.services.tools.catalogue("admin")
         wire = catalogue.get("calculator").to_wire()
         wire["metadata"]["name"] = "seldom"
         wire["spec"]["rateLimit"] = {"requestsPerMinute": 2}

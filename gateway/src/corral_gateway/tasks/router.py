@@ -24,6 +24,7 @@ from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, TaskFilter
 from corral_gateway.tasks.service import TaskService
+from corral_gateway.tasks.stamps import is_made_of
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -79,7 +80,7 @@ async def create(
     if idempotency_key is not None:
         asked = with_key(asked, idempotency_key)
     task = await tasks.submit(asked, caller)
-    if task.metadata.uid != asked.metadata.uid:
+    if not is_made_of(asked, task):
         response.headers["Idempotency-Replayed"] = "true"
     if seconds:
         task = await tasks.wait(task.metadata.uid or "", caller, seconds) or task

@@ -5,11 +5,12 @@ from http import HTTPStatus
 from typing import Protocol
 
 from corral.api import AgentTask, Tool
-from corral.catalogue import Catalogue
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.port import Executor, KeyUsedError, NoCapacityError, TaskFilter
+from corral_gateway.tasks.stamps import is_made_of
+from corral_gateway.tools.source import ToolSource
 from corral_gateway.tracing import traced
 
 
@@ -37,9 +38,9 @@ class Guard(Protocol):
 class TaskService:
     """Tasks of callers. Another caller's is as one that does not exist."""
 
-    def __init__(self, executor: Executor, catalogue: Catalogue, guards: Sequence[Guard]) -> None:
+    def __init__(self, executor: Executor, tools: ToolSource, guards: Sequence[Guard]) -> None:
         self._executor = executor
-        self._catalogue = catalogue
+        self._tools = tools
         self._guards = tuple(guards)
 
     async def submit(self, task: AgentTask, caller: Caller) -> AgentTask:
@@ -89,7 +90,8 @@ class TaskService:
 
     async def _submit_guarded(self, task: AgentTask, caller: Caller) -> AgentTask:
         names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
-        tools = [self._catalogue.get(name) for name in sorted(names) if name in self._catalogue]
+        catalogue = self._tools.catalogue(caller.name)
+        tools = [catalogue.get(name) for name in sorted(names) if name in catalogue]
         admitted: list[Guard] = []
         taken = None
         try:
@@ -98,7 +100,7 @@ class TaskService:
                 admitted.append(guard)
             taken = await self._executor.submit(task, caller.name)
         finally:
-            if taken is None or taken.metadata.uid != task.metadata.uid:
+            if taken is None or not is_made_of(task, taken):
                 for guard in admitted:
                     guard.withdrawn(task, caller)
         return taken

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from corral.api import Reason, Tool
 from corral.catalogue import Catalogue, ToolNotFoundError
 from corral_gateway.bodies import body_of, read_model
-from corral_gateway.http_door import allowed
+from corral_gateway.http_door import allowed, context_of
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
@@ -61,7 +61,9 @@ class ExecuteResponse(BaseModel):
 
 
 def _catalogue(request: Request) -> Catalogue:
-    return services_of(request).catalogue
+    caller = context_of(request).caller
+    assert caller is not None  # the dependency that lets them in stands before this one
+    return services_of(request).tools.catalogue(caller.name)
 
 
 _Catalogue = Annotated[Catalogue, Depends(_catalogue)]
@@ -121,7 +123,7 @@ async def execute(
     body = await read_model(request, ExecuteRequest)
     tool = _tool(catalogue, body.tool_name)
     task = task_of({"tool": tool.name, "arguments": body.parameters}, caller.name)
-    await tasks.submit(task, caller)
+    task = await tasks.submit(task, caller)
     ended = await tasks.wait(task.metadata.uid or "", caller, _FOR_EVER_SECONDS)
     assert ended is not None  # nobody else can take it away
     if ended.succeeded:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 from corral.api import AgentTask, ExecutionStatus, Frame, FrameError, Result, Strategy
@@ -49,7 +49,7 @@ class Following:
         self._read = read
         self._telling = Telling(after)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         """Yield the events to the last one, or until nobody knows of the task any more."""
         index = self._telling.place.execution
         while True:
@@ -80,7 +80,7 @@ class Following:
                 return
             await change.wait()
 
-    async def _live(self, task: AgentTask, execution: ExecutionStatus) -> AsyncIterator[Event]:
+    async def _live(self, task: AgentTask, execution: ExecutionStatus) -> AsyncGenerator[Event]:
         """Yield what the runner says until the status knows more than it, over connections that break."""
         loop = asyncio.get_running_loop()
         over = loop.create_task(self._over(execution))
@@ -111,7 +111,7 @@ class Following:
         finally:
             over.cancel()
 
-    async def _from_runner(self, attempt: Attempt, over: "asyncio.Task[None]") -> AsyncIterator[Event]:
+    async def _from_runner(self, attempt: Attempt, over: "asyncio.Task[None]") -> AsyncGenerator[Event]:
         """Yield what is new of what the runner says, to its last frame, or a little longer than the status waits."""
         told = self._telling.frames_begin()
         loop = asyncio.get_running_loop()

@@ -208,4 +208,3 @@ def _bare(known: Known) -> Json:
         },
         "spec": {"tool": known.tool},
     }
-

@@ -30,7 +30,7 @@ def away(error: ClusterError | None = None) -> ProblemError:
     )
 
 
-def problem_of(error: ClusterError, namespace: str) -> ProblemError:
+def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PLR0911 - one for each
     """Return what a caller is told whose task the API server did not take.
 
     Args:

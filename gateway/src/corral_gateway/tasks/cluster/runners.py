@@ -3,8 +3,7 @@
 import asyncio
 import base64
 import logging
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from corral.api import Frame
@@ -52,7 +51,7 @@ class Runners:
         self._key_namespace = key_namespace
         self._key: bytes | None = None
 
-    async def frames(self, attempt: Attempt) -> AsyncIterator[Frame]:
+    async def frames(self, attempt: Attempt) -> AsyncGenerator[Frame]:
         """Yield what an attempt's runner says, from its first frame on.
 
         Raises:
@@ -72,10 +71,9 @@ class Runners:
             owner = f"{attempt.task_uid}/{attempt.execution}"
             if described.owner is not None and described.owner.uid != owner:
                 raise SandboxLostError("the sandbox serves another task")
-            async with aclosing(channel.frames()) as frames:
-                async for frame in frames:
-                    if frame.execution in {None, attempt.execution}:
-                        yield frame
+            async for frame in channel.frames():
+                if frame.execution in {None, attempt.execution}:
+                    yield frame
         except ProtocolBrokenError:
             self._key = None  # perhaps the operator has made another one
             raise
@@ -128,5 +126,3 @@ class Runners:
         except (OSError, TimeoutError) as error:
             raise SandboxLostError(f"the runner at {host} cannot be reached: {error!r}") from error
         return channel
-
-
