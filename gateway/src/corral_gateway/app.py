@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 
 from corral import __version__
 from corral.client import AsyncClient
+from corral.cluster.kubernetes_api import KubernetesCluster
 from corral_gateway import health, pages, problems
 from corral_gateway.entrance import Entrance
 from corral_gateway.identity import router as identity
@@ -22,11 +23,10 @@ from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import router as tasks
-from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
-from corral_gateway.tools import router as tool_routes
-from corral_gateway.tools.source import OneCatalogue
+from corral_gateway.tasks.wiring import engine_for
+from corral_gateway.tools import router as tools
 from corral_gateway.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -35,30 +35,31 @@ if TYPE_CHECKING:
 _DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
 
-def create_app(settings: Settings, database: Database, client: AsyncClient) -> FastAPI:
+def create_app(settings: Settings, database: Database, runs: AsyncClient | KubernetesCluster) -> FastAPI:
     """Make the application.
 
     Args:
         settings: what it may take in and run.
         database: migrated; closed by who opened it.
-        client: runs tasks on this machine; closed by who opened it.
+        runs: tasks, on this machine or in a cluster; closed by who opened it.
     """
     metrics = Metrics()
-    tools = OneCatalogue(client.catalogue)
     limits = RateLimits(settings, metrics)
     authentication = authentication_of(settings, database)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
     policies = CallerPolicies(settings)
     observers: list[TaskObserver] = [metrics, policies] if tracing is None else [metrics, policies, tracing]
-    embedded = EmbeddedTasks(database, client, settings, observers, policies.of)
-    metrics.active_tasks.set_function(lambda: embedded.active)
-    metrics.waiting_tasks.set_function(lambda: embedded.places.waiting)
+    engine = engine_for(runs, database, settings, observers, policies.of)
+    metrics.active_tasks.set_function(engine.active)
+    metrics.waiting_tasks.set_function(engine.waiting)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        await embedded.start()
+        for part in engine.parts:
+            await part.start()
         yield
-        await embedded.close()
+        for part in reversed(engine.parts):
+            await part.close()
         await authentication.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
@@ -69,10 +70,10 @@ def create_app(settings: Settings, database: Database, client: AsyncClient) -> F
         settings,
         metrics,
         Entrance(authentication, limits),
-        TaskService(embedded, tools, guards=[NoHostPaths(), policies, limits]),
-        tools,
+        TaskService(engine.executor, engine.tools, guards=[NoHostPaths(), policies, limits]),
+        engine.tools,
     )
-    for router in (health.router, identity.router, tasks.router, tool_routes.router):
+    for router in (health.router, identity.router, tasks.router, tools.router):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)

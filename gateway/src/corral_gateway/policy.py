@@ -11,6 +11,7 @@ from corral.policy import Policy, Refused, evaluate
 from corral_gateway.identity.caller import EVERYTHING, Caller, Reach
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
+from corral_gateway.tasks.stamps import submission_of
 
 #: Asked here, before a task is taken in, and the same whatever runs it. All others, who runs it asks.
 _ASKED_FIRST = frozenset({"allowlist", "blockedPermissions", "permissions"})
@@ -72,7 +73,7 @@ class CallerPolicies:
     def ended(self, task: AgentTask, caller: str, seconds: float) -> None:
         """See ``TaskObserver``."""
         del caller, seconds
-        self._of_task.pop(task.metadata.uid or "", None)
+        self._of_task.pop(submission_of(task), None)
 
 
 def _refuse_unlisted(name: str, policy: Policy) -> None:

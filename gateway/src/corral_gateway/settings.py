@@ -83,6 +83,20 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535, alias="CORRAL_METRICS_PORT")] = 2113
     """CORRAL_METRICS_PORT: of Prometheus metrics, on the same address, open to whoever reaches it; 0: none."""
 
+    # --- where tasks run ---
+    executor: Annotated[Literal["embedded", "cluster"], Field(alias="CORRAL_EXECUTOR")] = "embedded"
+    """CORRAL_EXECUTOR: ``embedded``, sandboxes on this machine; ``cluster``, AgentTasks that an operator runs."""
+    namespace: Annotated[str | None, Field(alias="CORRAL_NAMESPACE")] = None
+    """CORRAL_NAMESPACE: of tasks in a cluster, perhaps with {caller} in it; None: the gateway's own, or default."""
+    caller_namespaces: Annotated[dict[str, str], Field(alias="CORRAL_CALLER_NAMESPACES")] = {}
+    """CORRAL_CALLER_NAMESPACES: of callers with others, as JSON: {"ann": "a", "system:serviceaccount:b:*": "b"}."""
+    watch_namespaces: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), Field(alias="CORRAL_WATCH_NAMESPACES")
+    ] = ()
+    """CORRAL_WATCH_NAMESPACES: whose tasks are watched; *: all; empty: those that callers are mapped to."""
+    operator_namespace: Annotated[str | None, Field(alias="CORRAL_OPERATOR_NAMESPACE")] = None
+    """CORRAL_OPERATOR_NAMESPACE: where the operator's runner key is; None: the gateway's own namespace."""
+
     # --- what it tells ---
     debug: bool = False
     """DEBUG: log also what is of interest only to who looks for a fault."""

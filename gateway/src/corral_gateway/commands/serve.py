@@ -1,6 +1,7 @@
 """``corral serve``."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ from corral_gateway.commands.place import bad_input, open_database, read_setting
 from corral_gateway.identity.roles import Role
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from corral.client import AsyncClient
+    from corral.cluster.kubernetes_api import KubernetesCluster
     from corral_gateway.identity.key_store import KeyStore
     from corral_gateway.services import Services
     from corral_gateway.settings import Settings
@@ -19,7 +24,7 @@ _SHUTDOWN_SECONDS = 20
 
 
 def serve() -> None:
-    """Serve tasks and tools over HTTP, with sandboxes on this machine.
+    """Serve tasks and tools over HTTP, with sandboxes on this machine or in a cluster.
 
     Settings come from the environment or a file `.env`: HOST, PORT, MAX_REQUEST_SIZE, CORRAL_DATA_DIR and others. The
     first start makes an admin's API key and prints it, once.
@@ -35,15 +40,12 @@ async def _serve(settings: "Settings") -> None:
     import uvicorn
     from prometheus_client import start_http_server
 
-    from corral.client import AsyncClient
     from corral_gateway.app import create_app
     from corral_gateway.identity.key_store import KeyStore
-    from corral_gateway.policy import policy_of
 
-    client = AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings))
-    async with open_database(settings) as database, client:
+    async with open_database(settings) as database, _what_runs(settings) as runs:
         await _first_key(KeyStore(database))
-        app = create_app(settings, database, client)
+        app = create_app(settings, database, runs)
         services: Services = app.state.services
         if settings.metrics_port:
             try:
@@ -63,6 +65,31 @@ async def _serve(settings: "Settings") -> None:
             log_config=None,
         )
         await uvicorn.Server(config).serve()
+
+
+@asynccontextmanager
+async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | KubernetesCluster]":
+    """Open what runs tasks: sandboxes on this machine, or a cluster."""
+    from corral.client import AsyncClient
+    from corral_gateway.policy import policy_of
+
+    if settings.executor == "embedded":
+        async with AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings)) as client:
+            yield client
+        return
+    from kubernetes.aio.config import ConfigException
+
+    from corral.cluster.kubernetes_api import KubernetesCluster
+
+    try:
+        cluster = await KubernetesCluster.connect()
+    except ConfigException as error:
+        problem = f"CORRAL_EXECUTOR=cluster: no cluster is configured: {error}"
+        raise bad_input(problem, "set KUBECONFIG, or run the gateway in a pod of the cluster") from None
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
 
 
 async def _first_key(keys: "KeyStore") -> None:

@@ -52,8 +52,12 @@ def caller_of(labels: Mapping[str, str], annotations: Mapping[str, str]) -> str:
 
 def is_made_of(asked: AgentTask, taken: AgentTask) -> bool:
     """Whether a task was made of this sending of a request, and not of an earlier one with the same key."""
-    sent = taken.metadata.annotations.get(SUBMISSION_ANNOTATION, taken.metadata.uid)
-    return sent == asked.metadata.uid
+    return submission_of(taken) == asked.metadata.uid
+
+
+def submission_of(task: AgentTask) -> str:
+    """Return the id that a task had when it was let in; in a cluster it is given another with its first version."""
+    return task.metadata.annotations.get(SUBMISSION_ANNOTATION) or task.metadata.uid or ""
 
 
 def keyed_name(caller: str, key: str) -> str:

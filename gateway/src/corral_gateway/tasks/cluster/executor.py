@@ -65,13 +65,14 @@ class ClusterTasks:
 
         Args:
             cluster: for requests.
-            watching: the same over connections of its own, for watches.
+            watching: the same over connections of its own, for watches; closed here.
             namespaces: whose tasks go where.
             runners: tell what happens in sandboxes.
             observers: of every task that ends in a namespace that is watched.
             waiting_tasks: that may wait there; one more is refused.
         """
         self._cluster = cluster
+        self._watching = watching
         self._namespaces = namespaces
         self._runners = runners
         self._observers = tuple(observers)
@@ -88,6 +89,11 @@ class ClusterTasks:
     def active(self) -> int:
         """How many tasks have not ended, anybody's, in the namespaces that are watched."""
         return self._memory.active
+
+    @property
+    def waiting(self) -> int:
+        """How many of them have no sandbox yet."""
+        return self._memory.waiting
 
     @property
     def is_current(self) -> bool:
@@ -107,6 +113,7 @@ class ClusterTasks:
         for work in self._work:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        await self._watching.close()
 
     async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
         """Return the task that a key has made already; see ``Executor``."""

@@ -1,0 +1,110 @@
+"""What runs tasks, put together: on this machine, or in a cluster."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from corral.client import AsyncClient
+from corral.cluster.kubernetes_api import KubernetesCluster
+from corral.cluster.port import WatchedCluster
+from corral_gateway.policy import PolicyOf
+from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
+from corral_gateway.tasks.cluster.executor import ClusterTasks
+from corral_gateway.tasks.cluster.namespaces import CALLER, Namespaces
+from corral_gateway.tasks.cluster.runners import Runners
+from corral_gateway.tasks.cluster.tools import ClusterTools
+from corral_gateway.tasks.embedded import EmbeddedTasks
+from corral_gateway.tasks.port import Executor, TaskObserver
+from corral_gateway.tools.source import OneCatalogue, ToolSource
+
+#: Where a pod finds the name of its own namespace.
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class Part(Protocol):
+    """Something that begins and ends with the gateway."""
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def close(self) -> None:
+        """End, and lose nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What runs tasks, and what they may name."""
+
+    executor: Executor
+    tools: ToolSource
+    #: Tasks that have not ended.
+    active: Callable[[], int]
+    #: Of them, those that have no sandbox yet.
+    waiting: Callable[[], int]
+    #: In the order in which they begin.
+    parts: Sequence[Part]
+
+
+def engine_for(
+    runs: AsyncClient | KubernetesCluster,
+    database: Database,
+    settings: Settings,
+    observers: Sequence[TaskObserver],
+    policy_of: PolicyOf,
+) -> Engine:
+    """Return the engine that ``runs`` tasks."""
+    if isinstance(runs, AsyncClient):
+        return embedded_engine(database, runs, settings, observers, policy_of)
+    return cluster_engine(runs, runs.apart(), settings, observers)
+
+
+def embedded_engine(
+    database: Database,
+    client: AsyncClient,
+    settings: Settings,
+    observers: Sequence[TaskObserver],
+    policy_of: PolicyOf,
+) -> Engine:
+    """Return what runs tasks on this machine."""
+    tasks = EmbeddedTasks(database, client, settings, observers, policy_of)
+    return Engine(
+        tasks, OneCatalogue(client.catalogue), lambda: tasks.active, lambda: tasks.places.waiting, [tasks]
+    )
+
+
+def cluster_engine(
+    cluster: WatchedCluster,
+    watching: WatchedCluster,
+    settings: Settings,
+    observers: Sequence[TaskObserver],
+) -> Engine:
+    """Return what has tasks run in a cluster."""
+    namespaces = namespaces_of(settings)
+    home = settings.operator_namespace or _own_namespace() or namespaces.default.replace(CALLER, "")
+    tools = ClusterTools(watching, namespaces)
+    tasks = ClusterTasks(
+        cluster,
+        watching,
+        namespaces,
+        runners=Runners(watching, home),
+        observers=observers,
+        waiting_tasks=settings.waiting_tasks,
+    )
+    return Engine(tasks, tools, lambda: tasks.active, lambda: tasks.waiting, [tasks, tools])
+
+
+def namespaces_of(settings: Settings) -> Namespaces:
+    """Return which namespace a caller's tasks go to."""
+    default = settings.namespace or _own_namespace() or "default"
+    return Namespaces(default, settings.caller_namespaces, settings.watch_namespaces)
+
+
+def _own_namespace() -> str | None:
+    try:
+        return _OWN_NAMESPACE.read_text().strip() or None
+    except OSError:
+        return None
