@@ -22,6 +22,7 @@ from corral_gateway.rate_limits import RateLimits
 from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks import files_router
 from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.service import TaskService
@@ -70,10 +71,16 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         settings,
         metrics,
         Entrance(authentication, limits),
-        TaskService(engine.executor, engine.tools, guards=[NoHostPaths(), policies, limits]),
+        TaskService(
+            engine.executor,
+            engine.tools,
+            guards=[NoHostPaths(), policies, limits],
+            artifacts=engine.artifacts,
+        ),
         engine.tools,
+        engine.retention,
     )
-    for router in (health.router, identity.router, tasks.router, tools.router):
+    for router in (health.router, identity.router, tasks.router, files_router.router, tools.router):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)

@@ -23,7 +23,15 @@ async def read_json(request: Request) -> Any:
     Raises:
         ProblemError: it is too large, or no JSON.
     """
-    data = await _read(request, services_of(request).settings.max_request_size)
+    return parse_json(await _read(request, services_of(request).settings.max_request_size))
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ProblemError: it is none.
+    """
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -57,20 +65,21 @@ def body_of(schema: dict[str, Any]) -> dict[str, Any]:
 async def _read(request: Request, max_bytes: int) -> bytes:
     # The server has seen to it that this is a number.
     if int(request.headers.get("content-length", "0")) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
     return bytes(data)
 
 
-def _too_large(max_bytes: int) -> ProblemError:
+def too_large(max_bytes: int, setting: str = "MAX_REQUEST_SIZE") -> ProblemError:
+    """Return the refusal of a body that has more bytes than a setting allows."""
     return ProblemError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "RequestTooLarge",
         f"the body has more than {max_bytes} bytes",
-        remedy="send less, or have MAX_REQUEST_SIZE raised",
+        remedy=f"send less, or have {setting} raised",
         headers={"Connection": "close"},
     )

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
+from corral_gateway.tasks.retention import Retention
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tools.source import ToolSource
 
@@ -21,6 +22,8 @@ class Services:
     entrance: Entrance
     tasks: TaskService
     tools: ToolSource
+    #: None where somebody else removes ended tasks, as in a cluster.
+    retention: Retention | None = None
 
 
 def services_of(request: HTTPConnection) -> Services:

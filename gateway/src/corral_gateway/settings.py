@@ -108,6 +108,17 @@ class Settings(BaseSettings):
     # --- what it keeps ---
     data_directory: Annotated[Path, Field(alias="CORRAL_DATA_DIR")] = Path("data")
     """CORRAL_DATA_DIR: where the database lies."""
+    artifacts_url: Annotated[str, Field(alias="CORRAL_ARTIFACTS_URL")] = "artifacts"
+    """CORRAL_ARTIFACTS_URL: where what is too large for a status is kept: a path, taken from the data directory, or a
+    URL such as s3://bucket/prefix; empty: nowhere, and it is refused."""
+    artifacts_task_size: Annotated[int, Field(ge=1024, le=1 << 40, alias="CORRAL_ARTIFACTS_TASK_SIZE")] = (
+        256 << 20
+    )
+    """CORRAL_ARTIFACTS_TASK_SIZE: bytes that one task may have there."""
+    task_retention_days: Annotated[int, Field(ge=0, le=36500, alias="CORRAL_TASK_RETENTION_DAYS")] = 30
+    """CORRAL_TASK_RETENTION_DAYS: an ended task and all of it is kept so long, if it says nothing itself; 0: always."""
+    result_cache_size: Annotated[int, Field(ge=0, le=1 << 32, alias="CORRAL_RESULT_CACHE_SIZE")] = 16 << 20
+    """CORRAL_RESULT_CACHE_SIZE: bytes of memory for results that may be used again; 0: none are."""
 
     # --- what tasks may do ---
     blocked_permissions: Annotated[frozenset[PermissionLevel], NoDecode, BeforeValidator(_listed)] = (
@@ -132,6 +143,8 @@ class Settings(BaseSettings):
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
     """MAX_REQUEST_SIZE: bytes of a request's body."""
+    upload_size: Annotated[int, Field(ge=1024, le=1 << 34, alias="CORRAL_UPLOAD_SIZE")] = 64 << 20
+    """CORRAL_UPLOAD_SIZE: bytes of a request that brings a task's files as multipart/form-data."""
 
     rate_limit_enabled: bool = True
     """RATE_LIMIT_ENABLED: false: no request is one too many."""
@@ -166,6 +179,14 @@ class Settings(BaseSettings):
     def most_waiting_of_a_caller(self) -> int:
         """How many tasks of one caller may wait."""
         return self.waiting_tasks_caller or math.ceil(self.waiting_tasks / 4)
+
+    @property
+    def artifacts_place(self) -> str | None:
+        """Where artifacts are kept; None: nowhere."""
+        url = self.artifacts_url
+        if not url:
+            return None
+        return url if "://" in url else str(self.data_directory / url)
 
     @property
     def database_url(self) -> str:

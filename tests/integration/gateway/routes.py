@@ -38,6 +38,11 @@ ROUTES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/tasks/{uid}"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),
     ("DELETE", "/v1/tasks/{uid}"): Entry(Scope.TASKS_RUN, owned=_OWN_TASK),
     ("GET", "/v1/tasks/{uid}/events"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),
+    ("GET", "/v1/tasks/{uid}/files"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),
+    ("GET", "/v1/tasks/{uid}/files/{path}"): Entry(Scope.TASKS_READ, owned=_OWN_TASK, shared={"path": "out"}),
+    ("GET", "/v1/tasks/{uid}/output/{what}"): Entry(
+        Scope.TASKS_READ, owned=_OWN_TASK, shared={"what": "stdout"}
+    ),
     ("GET", "/v1/tools"): Entry(Scope.TOOLS_READ),
     ("GET", "/v1/tools/{name}"): Entry(Scope.TOOLS_READ, shared={"name": "calculator"}),
     ("GET", "/tools/list"): Entry(Scope.TOOLS_READ),
@@ -61,7 +66,8 @@ def _walk(routes: Iterable[Any], prefix: str) -> list[tuple[str, set[str]]]:
     found: list[tuple[str, set[str]]] = []
     for route in routes:
         inner: Any = getattr(route, "original_router", None) or getattr(route, "app", None)
-        path = prefix + getattr(route, "path", "")
+        # As it is documented: {path}, where the route itself says {path:path}.
+        path = prefix + getattr(route, "path", "").replace(":path}", "}")
         if hasattr(route, "methods"):
             found.append((path, set(route.methods or {"GET"})))
         elif hasattr(inner, "routes"):

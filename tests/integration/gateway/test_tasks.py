@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from corral_gateway.storage.models import TaskRow
 from eventually import eventually_async
 from integration.gateway.running import CALCULATE, SLEEP, gateway_in, problem
 from integration.gateway.running import Gateway as Running
@@ -140,6 +141,65 @@ async def test_B3_one_task_too_many_is_refused_at_once(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) == answer.json()["retryAfter"] > 0
 
 
+async def test_M5_a_task_that_runs_shows_how_it_stands(gateway: Running) -> None:
+    steps = [{"name": "first", **CALCULATE}, {"name": "second", **SLEEP}]
+    async with await gateway.caller() as client:
+        where = (await client.post("/v1/tasks", json={"steps": steps})).headers["location"]
+        (live,) = gateway.executor._running.values()
+        await eventually_async(lambda: live.status is not None and len(live.status.executions) == 2)
+        await eventually_async(lambda: live.kept > 2 and not live.status_is_new)
+        task = (await client.get(where)).json()
+        status = task["status"]
+        assert (status["phase"], "reason" in status, "completionTime" in status) == ("Running", False, False)
+        assert [(one["type"], one["status"], one["reason"]) for one in status["conditions"]] == [
+            ("Accepted", "True", "Accepted"),
+            ("Started", "True", "SandboxAssigned"),
+        ]
+        first, second = status["executions"]
+        assert (first["name"], first["phase"], first["result"]) == ("first", "Succeeded", 42)
+        assert (second["name"], second["phase"], second["tool"]) == ("second", "Running", "shell")
+        assert second["timings"]["started"] >= second["timings"]["claimed"] >= status["startTime"]
+        assert second["sandbox"]["backend"] == status["sandbox"]["backend"] == "embedded"
+        assert (await client.get("/v1/tasks")).json()["items"] == [task]
+        row = await row_of(gateway, task["metadata"]["uid"])
+        assert row.manifest == task  # so that others who read the database see it too
+        await client.delete(where)
+        await client.get(where, params={"wait": "60s"})
+
+
+async def test_M5_a_task_that_waits_says_for_what(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, CORRAL_CONCURRENT_TASKS=1) as gateway, await gateway.caller() as client:
+        first = (await client.post("/v1/tasks", json=SLEEP)).headers["location"]
+        second = (await client.post("/v1/tasks", json=CALCULATE)).headers["location"]
+        status = (await client.get(second)).json()["status"]
+        assert (status["phase"], status["conditions"][1]["reason"]) == ("Pending", "WaitingForSandbox")
+        await client.delete(first)
+        ended = (await client.get(second, params={"wait": "60s"})).json()
+        assert ended["status"]["reason"] == "Completed"
+
+
+async def test_B13_a_task_that_had_not_begun_runs_at_the_next_start(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, CORRAL_CONCURRENT_TASKS=1) as gateway:
+        key = await gateway.key("someone")
+        async with gateway.http(key) as client:
+            first = (await client.post("/v1/tasks", json=SLEEP)).headers["location"]
+            second = (await client.post("/v1/tasks", json=CALCULATE)).headers["location"]
+            (live, _) = gateway.executor._running.values()
+            await eventually_async(lambda: live.status is not None)
+    async with gateway_in(tmp_path) as gateway, gateway.http(key) as client:
+        assert (await client.get(first)).json()["status"]["reason"] == "Cancelled"
+        ended = (await client.get(second, params={"wait": "60s"})).json()
+        assert ended["status"]["reason"] == "Completed"
+
+
+async def row_of(gateway: Running, uid: str) -> TaskRow:
+    """Return what the database has of a task."""
+    async with gateway.executor._database.reading() as session:
+        row = await session.get(TaskRow, uid)
+    assert row is not None
+    return row
+
+
 async def test_B13_a_task_that_a_gateway_left_unfinished_says_so_after_its_next_start(tmp_path: Path) -> None:
     async with gateway_in(tmp_path) as gateway:
         key = await gateway.key("someone")
@@ -147,7 +207,7 @@ async def test_B13_a_task_that_a_gateway_left_unfinished_says_so_after_its_next_
             where = (await client.post("/v1/tasks", json=SLEEP)).headers["location"]
             # As a process that is killed: nothing of it writes any more.
             running = next(iter(gateway.executor._running.values()))
-            await eventually_async(lambda: running.work is not None)
+            await eventually_async(lambda: running.status is not None)
             gateway.executor._write = _never  # type: ignore[method-assign,assignment]
     async with gateway_in(tmp_path) as gateway, gateway.http(key) as client:
         task = (await client.get(where)).json()

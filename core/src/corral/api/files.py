@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from corral.api.errors import Finding
-from corral.api.model import ApiModel, Int, Pattern, RelativePath, expectation, refuse
+from corral.api.model import ApiModel, Bool, Int, Pattern, RelativePath, expectation, refuse
 
 #: As large as the whole spec may be; larger files go by reference.
 MAX_CONTENT_CHARACTERS = 65536
@@ -30,14 +30,15 @@ _Base64 = Annotated[
 
 
 class InputFile(ApiModel):
-    """A small file that is put into the workspace before the tool starts."""
+    """A file that is put into the workspace before the tool starts."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "x-kubernetes-validations": [
                 {
-                    "rule": "has(self.content) != has(self.contentBase64)",
-                    "message": "exactly one of content and contentBase64 is needed",
+                    "rule": "[has(self.content), has(self.contentBase64), has(self.artifact)]"
+                    ".exists_one(given, given)",
+                    "message": "exactly one of content, contentBase64 and artifact is needed",
                 }
             ]
         }
@@ -46,19 +47,28 @@ class InputFile(ApiModel):
     path: RelativePath = Field(description="Where it goes, relative to the workspace.")
     content: _Content | None = Field(None, description="The content as text, written as UTF-8.")
     content_base64: _Base64 | None = Field(None, description="The content as base64, for what is no text.")
+    artifact: (
+        Annotated[str, Pattern("sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits", 71)] | None
+    ) = Field(
+        None,
+        description="The content as it was sent to the gateway beside the task, which keeps it in its object "
+        "store: its SHA-256. Written by the gateway.",
+    )
     mode: Annotated[str, Pattern("0?[0-7]{3}", 'permission bits such as "0644", in quotes', 4)] = Field(
         "0644", description="Permission bits, octal, in quotes."
     )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.content is None) == (self.content_base64 is None):
-            refuse([Finding((), "exactly one of content and contentBase64 is needed")])
+        if [self.content, self.content_base64, self.artifact].count(None) != 2:
+            refuse([Finding((), "exactly one of content, contentBase64 and artifact is needed")])
         return self
 
     @property
     def data(self) -> bytes:
-        """The content as bytes."""
+        """The content as bytes, of a file that has it in itself."""
+        if self.artifact is not None:
+            raise ValueError(f"the content of {self.path} is in an object store")
         return _data(self.content, self.content_base64)
 
 
@@ -74,6 +84,10 @@ class OutputFile(ApiModel):
     )
     content: str | None = Field(None, description="The content, where it is small and text.")
     content_base64: str | None = Field(None, description="The content, where it is small and no text.")
+    stored: Bool | None = Field(
+        None,
+        description="The content is in the gateway's object store: GET /v1/tasks/ID/files/PATH returns it.",
+    )
 
     @property
     def data(self) -> bytes | None:

@@ -63,6 +63,16 @@ class ExecutionOutput(ApiModel):
     truncated: Bool = Field(False, description="Output was cut at a limit.")
 
 
+class StoredContent(ApiModel):
+    """Something that is too large for a status, whole in the gateway's object store."""
+
+    name: Annotated[str, Field(max_length=16)] = Field(
+        description="stdout, stderr or result: GET /v1/tasks/ID/output/NAME returns it."
+    )
+    size: _Count = Field(description="Bytes.")
+    sha256: Annotated[str, Field(max_length=64)] = Field(description="SHA-256 of the content.")
+
+
 class ExecutionError(ApiModel):
     """What went wrong, for programs."""
 
@@ -127,6 +137,9 @@ class ExecutionStatus(ApiModel):
     limit: LimitBreach | None = Field(None, description="The limit that ended it.")
     denials: tuple[Denial, ...] = Field((), description="What the sandbox refused.")
     files: tuple[OutputFile, ...] = Field((), description="The files brought back.")
+    stored: tuple[StoredContent, ...] = Field(
+        (), description="What is too large to stand here, and where it is; output here is then its beginning."
+    )
     usage: Usage | None = Field(None, description="What it used.")
     timings: Timings | None = Field(None, description="When each phase began.")
     sandbox: SandboxStatus | None = Field(None, description="Where it ran. Written before it starts.")

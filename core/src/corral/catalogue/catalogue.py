@@ -51,6 +51,12 @@ class Catalogue:
         self._unread.pop(name, None)
         self._tools[name] = tool
 
+    def unregister(self, name: str) -> None:
+        """Take a tool out; one that is not there is no mistake."""
+        key = normalise(name)
+        self._unread.pop(key, None)
+        self._tools.pop(key, None)
+
     def load_directory(self, path: Path, *, replace: bool = False) -> list[Tool]:
         """Register every Tool in the manifests of a directory, or of a file, and return them.
 

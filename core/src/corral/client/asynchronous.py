@@ -9,10 +9,11 @@ from typing import Any, Self
 from corral.api import AgentTask, Limits
 from corral.catalogue import Catalogue
 from corral.client.backends import BackendName, make_backend
-from corral.client.executor import Executor, OnFile, OnFrame
+from corral.client.executor import CheckArguments, Executor, OnFile, OnFrame, OnStatus
 from corral.client.secrets import DirectorySecrets, SecretSource
 from corral.client.tasks import Files, build_task
 from corral.policy import LAPTOP_POLICY, Policy
+from corral.sandbox.execution import ReadFile
 from corral.sandbox.port import SandboxBackend
 
 
@@ -33,6 +34,7 @@ class AsyncClient:
         secrets: SecretSource | None = None,
         waiting: int = 2,
         backend: SandboxBackend | BackendName | None = None,
+        check: CheckArguments | None = None,
     ) -> None:
         """Prepare; nothing starts yet.
 
@@ -43,6 +45,7 @@ class AsyncClient:
             waiting: sandboxes kept started ahead of need, which makes the next task immediate; 0 for one task.
             backend: where sandboxes come from: ``embedded``, ``docker``, or one that is made already. None for what
                 ``CORRAL_BACKEND`` says, or else ``embedded``. One that cannot be used is never replaced by another.
+            check: finds out whether arguments fit, where schemas may come from others; by default this process does.
 
         Raises:
             IsolationUnavailableError: a part is not installed.
@@ -53,8 +56,13 @@ class AsyncClient:
             make_backend(backend, waiting=waiting) if backend is None or isinstance(backend, str) else backend
         )
         self._executor = Executor(
-            self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets()
+            self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets(), check
         )
+
+    @property
+    def backend_name(self) -> str:
+        """``embedded`` or ``docker``."""
+        return self._backend.name
 
     async def run(
         self,
@@ -94,13 +102,22 @@ class AsyncClient:
         *,
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
+        on_status: OnStatus | None = None,
+        read_file: ReadFile | None = None,
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
         policy: Policy | None = None,
     ) -> AgentTask:
         """Run a task and return it with its status; see ``Executor.run``."""
         return await self._executor.run(
-            task, on_frame=on_frame, on_file=on_file, cancel=cancel, secrets=secrets, policy=policy
+            task,
+            on_frame=on_frame,
+            on_file=on_file,
+            on_status=on_status,
+            read_file=read_file,
+            cancel=cancel,
+            secrets=secrets,
+            policy=policy,
         )
 
     async def close(self) -> None:

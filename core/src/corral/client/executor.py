@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import platform
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from corral.api import (
     MAIN,
@@ -19,18 +20,22 @@ from corral.api import (
     ExecutionStatus,
     Frame,
     Phase,
+    Problem,
     Reason,
     ReferenceProblem,
     SandboxStatus,
+    Started,
     Step,
     StepOutcome,
+    Tool,
     next_steps,
     parse_duration,
     phase_of,
     resolve_arguments,
     time_text,
 )
-from corral.catalogue import Catalogue
+from corral.catalogue import Catalogue, validate_arguments, with_defaults
+from corral.catalogue.checker import CheckerUnavailableError
 from corral.client.secrets import SecretMissingError, SecretSource
 from corral.policy import Policy
 from corral.sandbox.errors import (
@@ -39,14 +44,18 @@ from corral.sandbox.errors import (
     SandboxError,
     UnsupportedError,
 )
-from corral.sandbox.execution import Record, execute
-from corral.sandbox.plan import DOCKER, EMBEDDED, Call, Planned, Refusal, plan
+from corral.sandbox.execution import ReadFile, Record, execute
+from corral.sandbox.plan import DOCKER, EMBEDDED, Abilities, Call, Check, Planned, Refusal, plan
 from corral.sandbox.port import Owner, Sandbox, SandboxBackend
 
 #: Called with the execution's name and each of its frames, as they come.
 OnFrame = Callable[[str, Frame], None]
 #: Called with the execution's name, the path and the content of each file that came back.
 OnFile = Callable[[str, str, bytes], None]
+#: Called with the status of a task that goes on, whenever it has changed.
+OnStatus = Callable[[AgentTaskStatus], None]
+#: Returns what is wrong with the arguments of a call.
+CheckArguments = Callable[[Tool, Mapping[str, Any]], Awaitable[Sequence[Problem]]]
 
 
 @dataclass
@@ -59,11 +68,15 @@ class _Run:
     on_file: OnFile | None
     secrets: SecretSource
     policy: Policy
+    on_status: OnStatus | None = None
+    read_file: ReadFile | None = None
     attempt: int = 1
     cancelled: bool = False
     past_deadline: bool = False
     sandboxes: set[Sandbox] = field(default_factory=set)
     executions: list[ExecutionStatus] = field(default_factory=list)
+    #: Those that have a sandbox and have not ended.
+    open: dict[str, ExecutionStatus] = field(default_factory=dict)
     isolation: tuple[str, ...] = ()
     weakened: tuple[str, ...] = ()
     warm: bool | None = None
@@ -81,8 +94,14 @@ class Executor:
     """Runs tasks. Each call is alone in its sandbox; what is refused starts none."""
 
     def __init__(
-        self, backend: SandboxBackend, catalogue: Catalogue, policy: Policy, secrets: SecretSource
+        self,
+        backend: SandboxBackend,
+        catalogue: Catalogue,
+        policy: Policy,
+        secrets: SecretSource,
+        check: CheckArguments | None = None,
     ) -> None:
+        self._check = check
         self._backend = backend
         self._catalogue = catalogue
         self._policy = policy
@@ -94,6 +113,8 @@ class Executor:
         *,
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
+        on_status: OnStatus | None = None,
+        read_file: ReadFile | None = None,
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
         policy: Policy | None = None,
@@ -104,6 +125,8 @@ class Executor:
             task: a valid one; its status, if any, is replaced.
             on_frame: hears everything as it happens.
             on_file: gets the files that ``outputs`` names, which a status holds only while they are small.
+            on_status: hears how it stands from when its first sandbox is there, in the operator's words.
+            read_file: returns the content of files that a gateway keeps; without it they are refused.
             cancel: set it to end the task; it then comes back as ``Cancelled`` with the output so far.
             secrets: where this task's ``secretRefs`` come from, if not from where all others' do.
             policy: what this task may do, if not what all others may.
@@ -121,6 +144,8 @@ class Executor:
             on_file,
             secrets or self._secrets,
             policy or self._policy,
+            on_status,
+            read_file,
         )
         watchers = list(self._watch(run, cancel))
         try:
@@ -164,6 +189,7 @@ class Executor:
             attempt += 1
         run.attempt = max(run.attempt, attempt)
         run.executions.append(status)
+        self._tell(run)
         return status
 
     async def _once(self, run: _Run, call: Call, attempt: int) -> ExecutionStatus:
@@ -176,17 +202,34 @@ class Executor:
             problem = ExecutionError(type="SecretMissing", message=str(error), field="spec.secretRefs")
             return record.refused(Reason.INVALID_SPEC, str(error), problem)
         owner = Owner(f"{run.uid}/{call.name}", attempt)
+        try:
+            check = await self._checked(call)
+        except CheckerUnavailableError as error:
+            return record.refused(Reason.SANDBOX_FAILED, str(error))
         planned = plan(
             call,
             owner,
             catalogue=self._catalogue,
             policy=run.policy,
             secrets=secrets,
-            abilities=DOCKER if self._backend.name == "docker" else EMBEDDED,
+            abilities=self._abilities(run),
+            check=check,
         )
         if isinstance(planned, Refusal):
             return record.refused(planned.reason, planned.message, planned.error)
         return await self._in_sandbox(run, call, planned, record)
+
+    def _abilities(self, run: _Run) -> Abilities:
+        abilities = DOCKER if self._backend.name == "docker" else EMBEDDED
+        return replace(abilities, artifacts=run.read_file is not None)
+
+    async def _checked(self, call: Call) -> Check:
+        """Return what says what is wrong with a call's arguments: found out already, or done where it is asked."""
+        if self._check is None or call.tool not in self._catalogue:
+            return validate_arguments
+        tool = self._catalogue.get(call.tool)
+        problems = await self._check(tool, with_defaults(tool, call.arguments))
+        return lambda _tool, _arguments: problems
 
     async def _in_sandbox(self, run: _Run, call: Call, planned: Planned, record: Record) -> ExecutionStatus:
         try:
@@ -203,18 +246,25 @@ class Executor:
         run.sandboxes.add(sandbox)
         run.began = run.began or datetime.now(UTC)
         run.warm = sandbox.warm if run.warm is None else run.warm and sandbox.warm
-        hear = None
-        if run.on_frame is not None:
-            on_frame, name = run.on_frame, call.name
+        claimed = SandboxStatus(backend=self._backend.name, node=platform.node(), warm=sandbox.warm)
+        run.open[call.name] = record.running(claimed)
+        self._tell(run)
 
-            def hear(frame: Frame) -> None:
-                on_frame(name, frame)
+        def hear(frame: Frame) -> None:
+            if isinstance(frame, Started):
+                run.open[call.name] = record.running(claimed)
+                self._tell(run)
+            if run.on_frame is not None:
+                run.on_frame(call.name, frame)
 
         try:
             if run.stopped is not None:
                 return record.refused(run.stopped, "the task ended before this could start")
-            status = await execute(sandbox, planned.request, record, call.spec.files, hear)
+            status = await execute(
+                sandbox, planned.request, record, call.spec.files, hear, read_file=run.read_file
+            )
         finally:
+            del run.open[call.name]
             run.sandboxes.discard(sandbox)
             self._backend.release(sandbox)
         run.isolation, run.weakened = record.isolation, record.weakened
@@ -283,6 +333,26 @@ class Executor:
         await _cancel_all(run)
 
     # --- the status ---
+
+    def _tell(self, run: _Run) -> None:
+        """Say how a task stands that goes on."""
+        if run.on_status is None or run.began is None:
+            return
+        began = time_text(run.began)
+        newest = next(reversed(run.open.values()), None)
+        status = AgentTaskStatus.model_construct(
+            observed_generation=run.task.metadata.generation,
+            conditions=(
+                _condition("Accepted", True, "Accepted", "", began),
+                _condition("Started", True, "SandboxAssigned", "", began),
+            ),
+            phase=Phase.RUNNING,
+            attempt=max([run.attempt, *(one.attempt for one in run.open.values())]),
+            sandbox=newest.sandbox if newest is not None else None,
+            executions=(*run.executions, *run.open.values()),
+            start_time=began,
+        )
+        run.on_status(status)
 
     def _finished(self, run: _Run, reason: Reason | None, message: str | None) -> AgentTask:
         reason = reason or Reason.SANDBOX_FAILED

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -19,9 +19,11 @@ from corral.api import (
     LimitBreach,
     Output,
     OutputFile,
+    Phase,
     Ready,
     Reason,
     Result,
+    SandboxStatus,
     Timings,
     phase_of,
     time_text,
@@ -42,6 +44,8 @@ _TEXT_RESULT_CHARACTERS = 256 * 1024
 _MOST_FILES = 1000
 
 OnFrame = Callable[[Frame], None]
+#: Returns the content of a file that is kept elsewhere.
+ReadFile = Callable[[InputFile], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -138,6 +142,23 @@ class Record:
             ),
         )
 
+    def running(self, sandbox: SandboxStatus) -> ExecutionStatus:
+        """Say how it stands while it runs. Its output so far is in its frames, not here."""
+        timings = Timings.model_construct(
+            queued=_text(self.queued),
+            claimed=_text(self.claimed or _now()),
+            started=_text(self.started),
+            finished=None,
+        )
+        return ExecutionStatus.model_construct(
+            name=self.name,
+            tool=self.tool,
+            attempt=self.attempt,
+            phase=Phase.RUNNING,
+            timings=timings,
+            sandbox=sandbox,
+        )
+
     def _returned(self, result: ExecutionResult) -> tuple[OutputFile, ...]:
         """The files that came back, and by name and size alone those that were too large to."""
         came = [output_file(path, bytes(data), self.inline_bytes) for path, data in self.files.items()]
@@ -155,19 +176,23 @@ async def execute(
     record: Record,
     files: Sequence[InputFile] = (),
     on_frame: OnFrame | None = None,
+    *,
+    read_file: ReadFile | None = None,
 ) -> ExecutionStatus:
     """Run one execution to its end.
 
     Whatever happens, a status comes back: a sandbox that is lost gives ``SandboxFailed``, one whose runner does not
     keep the deadline is killed and gives ``DeadlineExceeded``. When the caller is cancelled the tool is asked to
-    end, and its partial output is not lost to ``on_frame``.
+    end, and its partial output is not lost to ``on_frame``. ``read_file`` gives the content of files that do not
+    have it in themselves.
     """
     record.claimed = _now()
     sent = False
     try:
         async with asyncio.timeout(_TAKING_SECONDS) as patience:
             for file in files:
-                await sandbox.put(file.path, file.data, int(file.mode, 8))
+                data = await read_file(file) if read_file and file.artifact else file.data
+                await sandbox.put(file.path, data, int(file.mode, 8))
             await sandbox.start(request)
             sent = True
             wall = request.limits.wall_seconds + _STUCK_AFTER_SECONDS
@@ -195,9 +220,9 @@ async def _follow(
     async for frame in sandbox.frames():
         if frame.execution not in {None, request.id}:
             continue  # of an earlier execution in the same sandbox
+        result = record.take(frame)
         if on_frame is not None:
             on_frame(frame)
-        result = record.take(frame)
         if result is not None:
             return record.status(with_text_result(request, record, result))
     raise SandboxLostError("the sandbox ended without a result")

@@ -64,6 +64,8 @@ class Abilities:
     images: bool = False
     network_allowlist: bool = False
     runtime_classes: bool = False
+    #: Files that a gateway keeps in its object store.
+    artifacts: bool = False
 
 
 #: Returns what is wrong with the arguments of a call of a tool.
@@ -199,6 +201,16 @@ def _unsupported(spec: AgentTaskSpec, tool: Tool, abilities: Abilities) -> Refus
             Reason.UNSUPPORTED,
             "runtime classes exist on Kubernetes only. Remove spec.runtimeClassName, or run the task there",
             field="spec.runtimeClassName",
+        )
+    return _unsupported_files(spec, abilities)
+
+
+def _unsupported_files(spec: AgentTaskSpec, abilities: Abilities) -> Refusal | None:
+    if not abilities.artifacts and any(file.artifact is not None for file in spec.files):
+        return _refusal(
+            Reason.UNSUPPORTED,
+            "this backend reads no files from an object store. Give their content in spec.files",
+            field="spec.files",
         )
     workspace = spec.workspace
     if workspace is not None and workspace.host_path is not None:

@@ -64,6 +64,7 @@ class TaskRow(Base):
         Index("tasks_of_caller", "caller", "created_at", "uid"),
         # Of two requests with one key that come together, one makes the task.
         Index("tasks_by_key", "caller", "idempotency_key", unique=True),
+        Index("tasks_by_expiry", "expires_at"),
     )
 
     uid: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -75,8 +76,35 @@ class TaskRow(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     #: SHA-256 of what was asked for, to tell the same request from another with the same key.
     request_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    #: When it may be removed; None: not yet ended, or never.
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)
     #: The whole AgentTask.
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ToolRow(Base):
+    """A registered tool as it is now; see ``tools.registry``."""
+
+    __tablename__ = "tools"
+
+    #: With hyphens, as ``corral.catalogue.normalise`` has it.
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    #: Of its last change, in ``tool_changes``.
+    change: Mapped[int]
+    manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ToolChangeRow(Base):
+    """What was done to a registered tool, by whom. Never changed, so the last one's number tells what is known."""
+
+    __tablename__ = "tool_changes"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(63), index=True)
+    caller: Mapped[str] = mapped_column(String(255))
+    at: Mapped[datetime] = mapped_column(Moment)
+    #: The tool from then on; None: it was deleted.
+    manifest: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class EventRow(Base):

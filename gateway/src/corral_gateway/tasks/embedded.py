@@ -5,60 +5,38 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
 
-from corral.api import AgentTask, AgentTaskStatus, Frame, Phase, Reason, phase_of, time_text
+from corral.api import AgentTask, Phase, Reason, phase_of
 from corral.client import AsyncClient
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
-from corral_gateway.tasks.events import Event, of_end, of_frame
+from corral_gateway.tasks.artifacts import TaskArtifacts
+from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.places import Places, Ticket
-from corral_gateway.tasks.port import KeyUsedError, TaskFilter, TaskObserver
+from corral_gateway.tasks.left_behind import failed, give_up, take_over
+from corral_gateway.tasks.live import LiveTask
+from corral_gateway.tasks.places import Places
+from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.rows import event_row, expiry, task_of_row, task_row
 
 log = logging.getLogger(__name__)
 
-#: So much of a task's events a crash of the process may lose.
+#: Events wait so long to be written, so that a burst of output is not a burst of writes: that nobody follows, ...
 _KEEP_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task of this process that has not ended."""
-
-    caller: str
-    ticket: Ticket
-    work: "asyncio.Task[None] | None" = None
-    cancel: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    #: All of them: they are no more than what its tools may print.
-    events: list[Event] = field(default_factory=list)
-    #: How many of them the database has.
-    kept: int = 0
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Set, and replaced, with each event.
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def tell(self, kind: str, data: dict[str, Any]) -> None:
-        """Add an event, and wake who reads."""
-        self.events.append(Event(len(self.events) + 1, kind, data))
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def hear(self, execution: str, frame: Frame) -> None:
-        """Take in what a runner says."""
-        event = of_frame(execution, frame)
-        if event is not None:
-            self.tell(*event)
+#: ... and that somebody follows, who is shown nothing that is not written.
+_FOLLOWED_KEEP_SECONDS = 0.01
+#: Rows of events that are read at once.
+_PAGE = 256
+#: The end of a task is written again so often, so long apart: what it brought is worth it.
+_END_WRITES, _END_PAUSE_SECONDS = 5, 0.5
 
 
 class EmbeddedTasks:
@@ -70,7 +48,9 @@ class EmbeddedTasks:
         client: AsyncClient,
         settings: Settings,
         observers: Sequence[TaskObserver],
+        *,
         policy_of: PolicyOf,
+        artifacts: TaskArtifacts,
     ) -> None:
         self._database = database
         self._observers = tuple(observers)
@@ -78,11 +58,13 @@ class EmbeddedTasks:
         self._secrets_directory = settings.secrets_directory
         self._policy_of = policy_of
         self._client = client
+        self._artifacts = artifacts
+        self._retention_days = settings.task_retention_days
         #: Whose turn it is, and how many wait.
         self.places = Places(
             settings.concurrent_tasks, settings.waiting_tasks, settings.most_waiting_of_a_caller
         )
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, LiveTask] = {}
 
     @property
     def active(self) -> int:
@@ -90,24 +72,23 @@ class EmbeddedTasks:
         return len(self._running)
 
     async def start(self) -> None:
-        """Say of every task that an earlier process left unfinished how it ended: its sandbox went with it."""
-        async with self._database.writing() as session:
-            rows = await session.scalars(
-                select(TaskRow).where(TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING]))
-            )
-            for row in rows:
-                task = _ended_with_the_gateway(AgentTask.model_validate(row.manifest))
-                row.manifest, row.phase, row.reason = task.to_wire(), Phase.FAILED, Reason.SANDBOX_FAILED
-                last = await session.scalar(
-                    select(func.max(EventRow.seq)).where(EventRow.task_uid == row.uid)
-                )
-                session.add(_event_row(row.uid, Event((last or 0) + 1, *of_end(task))))
+        """Go on with what an earlier process was told: run what had not begun, say how the rest ended."""
+        for task, caller in await take_over(self._database, self._retention_days):
+            try:
+                ticket = self.places.join(caller, task.spec.priority)
+            except NoCapacityError:
+                message = "fewer tasks may wait since the gateway was started anew, and it never began"
+                await give_up(self._database, task, message, self._retention_days)
+                continue
+            live = self._running[task.metadata.uid or ""] = LiveTask(task, caller, ticket)
+            self._begin(live)
 
     async def close(self) -> None:
-        """Cancel what runs, and write how it ended."""
-        for running in self._running.values():
-            self._cancel(running)
-        work = [running.work for running in self._running.values() if running.work is not None]
+        """Cancel what runs, and write how it ended. What had not begun is left to the next start."""
+        for live in self._running.values():
+            live.is_left = not live.cancel.is_set()
+            self._cancel(live)
+        work = [live.work for live in self._running.values() if live.work is not None]
         await asyncio.gather(*work, return_exceptions=True)
 
     async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
@@ -122,16 +103,16 @@ class EmbeddedTasks:
             return None
         if row.request_sha256 != request_sha256(task):
             raise KeyUsedError
-        return _task(row.manifest)
+        return self._as_it_stands(row)
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in; see ``Executor``."""
         ticket = self.places.join(caller, task.spec.priority)
         uid = task.metadata.uid or ""
-        running = self._running[uid] = _Running(caller, ticket)
+        live = self._running[uid] = LiveTask(task, caller, ticket)
         try:
             async with self._database.writing() as session:
-                session.add(_row(task, caller))
+                session.add(task_row(task, caller))
         except BaseException as error:
             self.places.give_back(ticket)
             del self._running[uid]
@@ -140,27 +121,31 @@ class EmbeddedTasks:
             if made is None:
                 raise
             return made
-        running.work = asyncio.get_running_loop().create_task(self._run(task, running), name=f"task {uid}")
+        self._begin(live)
         return task
 
     async def wait(self, uid: str, caller: str, seconds: float) -> AgentTask | None:
         """Wait for a task's end; see ``Executor``."""
-        running = self._running.get(uid)
-        if running is not None and running.caller == caller:
+        live = self._running.get(uid)
+        if live is not None and live.caller == caller:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await running.ended.wait()
+                    await live.ended.wait()
+                    return live.task  # as it was written down
         return await self.get(uid, caller)
 
     async def get(self, uid: str, caller: str) -> AgentTask | None:
         """Return a task; see ``Executor``."""
+        live = self._running.get(uid)
+        if live is not None:
+            return live.as_it_stands() if live.caller == caller else None
         async with self._database.reading() as session:
             row = await session.get(TaskRow, uid)
-        return _task(row.manifest) if row is not None and row.caller == caller else None
+        return task_of_row(row) if row is not None and row.caller == caller else None
 
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks; see ``Executor``."""
-        query = select(TaskRow.manifest).where(TaskRow.caller == caller)
+        query = select(TaskRow).where(TaskRow.caller == caller)
         for column, value in (
             (TaskRow.phase, wanted.phase),
             (TaskRow.tool, wanted.tool),
@@ -173,133 +158,146 @@ class EmbeddedTasks:
             query = query.where(tuple_(TaskRow.created_at, TaskRow.uid) < place)
         query = query.order_by(TaskRow.created_at.desc(), TaskRow.uid.desc()).limit(wanted.limit)
         async with self._database.reading() as session:
-            return [_task(manifest) for manifest in await session.scalars(query)]
+            return [self._as_it_stands(row) for row in await session.scalars(query)]
 
     async def cancel(self, uid: str, caller: str) -> AgentTask | None:
         """Ask for a task's end; see ``Executor``."""
-        running = self._running.get(uid)
-        if running is not None and running.caller == caller:
-            self._cancel(running)
+        live = self._running.get(uid)
+        if live is not None and live.caller == caller:
+            self._cancel(live)
         return await self.get(uid, caller)
 
     async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
         """Return a task's events; see ``Executor``."""
-        running = self._running.get(uid)
-        if running is not None and running.caller != caller:
+        if await self.get(uid, caller) is None:
             return None
-        if running is None and await self.get(uid, caller) is None:
-            return None
-        return self._follow(uid, running, after)
+        return self._follow(uid, self._running.get(uid), after)
 
-    async def _follow(self, uid: str, running: _Running | None, sent: int) -> AsyncIterator[Event]:
-        while running is not None:
-            changed, ended = running.changed, running.ended.is_set()
-            for event in running.events[sent:]:
-                yield event
-                sent = event.seq
-            if ended:
+    async def _follow(self, uid: str, live: LiveTask | None, sent: int) -> AsyncIterator[Event]:
+        if live is not None:
+            live.readers += 1
+            try:
+                while not live.ended.is_set():
+                    told = live.told
+                    for event in live.events[sent : live.kept]:
+                        yield event
+                        sent = event.seq
+                    if told is live.told:
+                        await told.wait()
+            finally:
+                live.readers -= 1
+            live = None  # one who reads slowly holds nothing of an ended task but a page of it
+        while True:
+            query = select(EventRow).where(EventRow.task_uid == uid, EventRow.seq > sent)
+            async with self._database.reading() as session:
+                rows = list(await session.scalars(query.order_by(EventRow.seq).limit(_PAGE)))
+            for row in rows:
+                yield Event(row.seq, row.kind, row.data)
+                sent = row.seq
+            if len(rows) < _PAGE:
                 return
-            if changed is running.changed:
-                await changed.wait()
-        query = select(EventRow).where(EventRow.task_uid == uid, EventRow.seq > sent).order_by(EventRow.seq)
-        async with self._database.reading() as session:
-            rows = list(await session.scalars(query))
-        for row in rows:
-            yield Event(row.seq, row.kind, row.data)
 
-    def _cancel(self, running: _Running) -> None:
-        running.cancel.set()
-        self.places.cancel(running.ticket)
+    def _cancel(self, live: LiveTask) -> None:
+        live.cancel.set()
+        self.places.cancel(live.ticket)
 
-    async def _run(self, task: AgentTask, running: _Running) -> None:
-        uid, began = task.metadata.uid or "", time.perf_counter()
+    def _as_it_stands(self, row: TaskRow) -> AgentTask:
+        live = self._running.get(row.uid)
+        return task_of_row(row) if live is None else live.as_it_stands()
+
+    def _begin(self, live: LiveTask) -> None:
+        name = f"task {live.task.metadata.uid}"
+        live.work = asyncio.get_running_loop().create_task(self._run(live), name=name)
+
+    async def _run(self, live: LiveTask) -> None:
+        task, uid, began = live.task, live.task.metadata.uid or "", time.perf_counter()
         bind_contextvars(task=uid)  # in every line that is logged about it
-        keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, running))
+        keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, live))
         try:
-            async with self.places.held(running.ticket):
-                await self._write(uid, running, Phase.RUNNING)
-                ended = await self._client.run_task(
-                    in_workspace(task, self._workspace_root),
-                    on_frame=running.hear,
-                    cancel=running.cancel,
-                    secrets=CallerSecrets(self._secrets_directory, running.caller),
-                    policy=self._policy_of(uid),
-                )
-                ended = ended.model_copy(
-                    update={"spec": task.spec}
-                )  # where it worked is not the caller's to know
+            async with self.places.held(live.ticket):
+                if live.is_left:
+                    self._leave(uid, live)
+                    return
+                await self._write(uid, live, Phase.RUNNING)
+                ended = await self._run_on(task, live)
         # Whatever it was, the task has to say so; nothing of it runs any more.
         except Exception:
             log.exception("task %s could not be run", uid)
-            ended = _failed(task, "the gateway could not run it; its log says why, under the task's id")
-        async with running.writing:  # a transaction that is cancelled half-way can keep the database locked
-            keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
-        running.tell(*of_end(ended))
-        try:
-            await self._write(uid, running, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
+            ended = failed(
+                live.as_it_stands(), "the gateway could not run it; its log says why, under the task's id"
+            )
         finally:
+            async with live.writing:  # a transaction that is cancelled half-way can keep the database locked
+                keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+        live.tell(*of_end(ended))
+        try:
+            await self._write_end(uid, live, ended)
+        finally:
+            live.task, live.status = ended, ended.status
             del self._running[uid]
             for observer in self._observers:
-                observer.ended(ended, running.caller, time.perf_counter() - began)
-            running.ended.set()
-            running.changed.set()
+                observer.ended(ended, live.caller, time.perf_counter() - began)
+            live.ended.set()
+            live.show(live.kept)
 
-    async def _keep_for_ever(self, uid: str, running: _Running) -> None:
-        """Write events down some at a time, so that a burst of output is not a burst of writes."""
+    def _leave(self, uid: str, live: LiveTask) -> None:
+        """Let a task go that has not begun; the next start takes it over."""
+        del self._running[uid]
+        live.ended.set()
+        live.show(live.kept)
+
+    async def _run_on(self, task: AgentTask, live: LiveTask) -> AgentTask:
+        """Run a task that has its place; return it as it is written down."""
+        ended = await self._client.run_task(
+            in_workspace(task, self._workspace_root),
+            on_frame=live.hear,
+            on_file=live.keep_file,
+            on_status=live.stand,
+            read_file=self._artifacts.reader(task),
+            cancel=live.cancel,
+            secrets=CallerSecrets(self._secrets_directory, live.caller),
+            policy=self._policy_of(task.metadata.uid or ""),
+        )
+        # Where it worked is not the caller's to know.
+        return await self._artifacts.keep(ended.model_copy(update={"spec": task.spec}), live.files)
+
+    async def _keep_for_ever(self, uid: str, live: LiveTask) -> None:
+        """Write events and status down some at a time."""
         while True:
-            if running.kept == len(running.events):
-                await running.changed.wait()
-            await asyncio.sleep(_KEEP_SECONDS)
+            changed = live.changed
+            if live.kept == len(live.events) and not live.status_is_new:
+                await changed.wait()
+            await asyncio.sleep(_FOLLOWED_KEEP_SECONDS if live.readers else _KEEP_SECONDS)
             try:
-                await self._write(uid, running, Phase.RUNNING)
+                await self._write(uid, live, Phase.RUNNING)
             except SQLAlchemyError:
                 log.exception("events of task %s could not be written; again soon", uid)
 
-    async def _write(self, uid: str, running: _Running, phase: Phase, ended: AgentTask | None = None) -> None:
+    async def _write_end(self, uid: str, live: LiveTask, ended: AgentTask) -> None:
+        for rest in reversed(range(_END_WRITES)):
+            try:
+                await self._write(uid, live, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
+            except SQLAlchemyError:
+                log.exception("the end of task %s could not be written", uid)
+                if not rest:
+                    raise
+                await asyncio.sleep(_END_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _write(self, uid: str, live: LiveTask, phase: Phase, ended: AgentTask | None = None) -> None:
         """Write down how a task stands, and what the database has not of its events: both, or nothing."""
-        values: dict[str, Any] = {"phase": phase}
-        if ended is not None:
-            values |= {"reason": ended.reason, "manifest": ended.to_wire()}
-        async with running.writing:
-            count = len(running.events)
+        async with live.writing:
+            values: dict[str, Any] = {"phase": phase}
+            if ended is not None:
+                values |= {"reason": ended.reason, "manifest": ended.to_wire()}
+                values["expires_at"] = expiry(ended, self._retention_days)
+            elif live.status_is_new:
+                live.status_is_new = False
+                values["manifest"] = live.as_it_stands().to_wire()
+            count = len(live.events)
             async with self._database.writing() as session:
                 await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
-                session.add_all(_event_row(uid, event) for event in running.events[running.kept : count])
-            running.kept = count
-
-
-def _row(task: AgentTask, caller: str) -> TaskRow:
-    return TaskRow(
-        uid=task.metadata.uid,
-        caller=caller,
-        tool=task.spec.tool,
-        phase=Phase.PENDING,
-        reason=None,
-        created_at=datetime.fromisoformat(task.metadata.creation_timestamp or ""),
-        idempotency_key=task.spec.idempotency_key,
-        request_sha256=request_sha256(task),
-        manifest=task.to_wire(),
-    )
-
-
-def _event_row(uid: str, event: Event) -> EventRow:
-    return EventRow(task_uid=uid, seq=event.seq, kind=event.kind, data=event.data)
-
-
-def _task(manifest: dict[str, Any]) -> AgentTask:
-    return AgentTask.model_validate(manifest)
-
-
-def _ended_with_the_gateway(task: AgentTask) -> AgentTask:
-    return _failed(task, "the gateway ended while the task waited or ran; its sandbox ended with it")
-
-
-def _failed(task: AgentTask, message: str) -> AgentTask:
-    status = AgentTaskStatus(
-        phase=Phase.FAILED,
-        reason=Reason.SANDBOX_FAILED,
-        message=message,
-        completion_time=time_text(datetime.now(UTC)),
-    )
-    return task.model_copy(update={"status": status})
+                session.add_all(event_row(uid, event) for event in live.events[live.kept : count])
+            live.show(count)

@@ -13,8 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from corral.api import AgentTask, Phase, QuantityError, Reason, parse_duration
-from corral_gateway.bodies import body_of, read_json
+from corral.api import AgentTask, Phase, Reason
 from corral_gateway.http_door import allowed
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
@@ -23,22 +22,22 @@ from corral_gateway.services import services_of
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, TaskFilter
+from corral_gateway.tasks.preferences import waiting_of
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tasks.stamps import is_made_of
+from corral_gateway.tasks.uploads import TASK_BODY, task_request
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
-_MOST_WAIT_SECONDS = 300.0
 #: Less than the idle timeout of any proxy that is in wide use.
 _KEEP_ALIVE_SECONDS = 15.0
-_TASK_BODY = {
-    "type": "object",
-    "description": "The spec of an AgentTask, or a whole manifest.",
-    "examples": [{"tool": "calculator", "arguments": {"expression": "6*7"}}],
-}
-_Reader = Annotated[Caller, Depends(allowed(Scope.TASKS_READ))]
-_Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
+#: Who may look at tasks.
+Reader = Annotated[Caller, Depends(allowed(Scope.TASKS_READ))]
+Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
 _Wait = Annotated[str | None, Query(description="Answer when the task has ended, or after so long: 30s.")]
+_Prefer = Annotated[
+    list[str] | None, Header(description="RFC 7240: wait=SECONDS, as the parameter wait, and respond-async.")
+]
 
 
 class TaskList(BaseModel):
@@ -55,35 +54,39 @@ def tasks_of(request: Request) -> TaskService:
     return services_of(request).tasks
 
 
-_Tasks = Annotated[TaskService, Depends(tasks_of)]
+#: What takes them in.
+Tasks = Annotated[TaskService, Depends(tasks_of)]
 
 
-@router.post(
-    "", status_code=HTTPStatus.ACCEPTED, summary="Run a tool or a chain", openapi_extra=body_of(_TASK_BODY)
-)
+@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Run a tool or a chain", openapi_extra=TASK_BODY)
 async def create(
     *,
-    caller: _Runner,
-    tasks: _Tasks,
+    caller: Runner,
+    tasks: Tasks,
     request: Request,
     response: Response,
     wait: _Wait = None,
+    prefer: _Prefer = None,
     idempotency_key: Annotated[str | None, Header(description="The same key again is the same task.")] = None,
 ) -> dict[str, Any]:
     """Take a task in: the spec of an AgentTask, or a whole manifest.
 
-    202 and the task as it was taken in; with `wait`, 201 and the task with its result if it has ended by then. With an
-    `Idempotency-Key` that was sent before, the task that was made then, as it stands, and `Idempotency-Replayed`.
+    202 and the task as it was taken in; with `wait` or `Prefer: wait=N`, 201 and the task with its result if it has
+    ended by then. With an `Idempotency-Key` that was sent before, the task that was made then, as it stands, and
+    `Idempotency-Replayed`. As `multipart/form-data` it brings its files: a part `task`, and files whose filenames are
+    their paths in the workspace.
     """
-    seconds = _seconds(wait)
-    asked = task_of(await read_json(request), caller.name)
-    if idempotency_key is not None:
-        asked = with_key(asked, idempotency_key)
-    task = await tasks.submit(asked, caller)
+    waiting = waiting_of(wait, prefer or ())
+    async with task_request(request) as sent:
+        asked = task_of(sent.body, caller.name)
+        if idempotency_key is not None:
+            asked = with_key(asked, idempotency_key)
+        task = await tasks.submit(asked, caller, sent.contents)
     if not is_made_of(asked, task):
         response.headers["Idempotency-Replayed"] = "true"
-    if seconds:
-        task = await tasks.wait(task.metadata.uid or "", caller, seconds) or task
+    if waiting.seconds:
+        task = await tasks.wait(task.metadata.uid or "", caller, waiting.seconds) or task
+    response.headers.update(waiting.headers)
     response.headers["Location"] = f"/v1/tasks/{task.metadata.uid}"
     response.status_code = HTTPStatus.CREATED if task.reason is not None else HTTPStatus.ACCEPTED
     return task.to_wire()
@@ -92,8 +95,8 @@ async def create(
 @router.get("", summary="List tasks", response_model_exclude_none=True)
 async def find(
     *,
-    caller: _Reader,
-    tasks: _Tasks,
+    caller: Reader,
+    tasks: Tasks,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     after: Annotated[str | None, Query(max_length=200)] = None,
     phase: Phase | None = None,
@@ -110,15 +113,20 @@ async def find(
 
 
 @router.get("/{uid}", summary="Look at a task")
-async def get(caller: _Reader, tasks: _Tasks, uid: str, wait: _Wait = None) -> dict[str, Any]:
-    """Return a task as it stands, or, with `wait`, as soon as it has ended."""
-    return _there(await tasks.wait(uid, caller, _seconds(wait)), uid).to_wire()
+async def get(
+    *, caller: Reader, tasks: Tasks, response: Response, uid: str, wait: _Wait = None, prefer: _Prefer = None
+) -> dict[str, Any]:
+    """Return a task as it stands, or, with `wait` or `Prefer: wait=N`, as soon as it has ended."""
+    waiting = waiting_of(wait, prefer or ())
+    response.headers.update(waiting.headers)
+    found = await (tasks.wait(uid, caller, waiting.seconds) if waiting.seconds else tasks.get(uid, caller))
+    return there(found, uid).to_wire()
 
 
 @router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse)
 async def events(
-    caller: _Reader,
-    tasks: _Tasks,
+    caller: Reader,
+    tasks: Tasks,
     uid: str,
     last_event_id: Annotated[int, Header(ge=0, description="Go on after this event.")] = 0,
 ) -> StreamingResponse:
@@ -128,7 +136,7 @@ async def events(
     """
     found = await tasks.events(uid, caller, last_event_id)
     if found is None:
-        raise _not_there(uid)
+        raise _notthere(uid)
     return StreamingResponse(
         _server_sent(found), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
@@ -155,31 +163,24 @@ async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[str]:
 
 
 @router.delete("/{uid}", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
-async def cancel(caller: _Runner, tasks: _Tasks, uid: str) -> dict[str, Any]:
+async def cancel(caller: Runner, tasks: Tasks, uid: str) -> dict[str, Any]:
     """Ask for a task's end; it then says `Cancelled`, with its output so far. One that has ended stays as it is."""
-    return _there(await tasks.cancel(uid, caller), uid).to_wire()
+    return there(await tasks.cancel(uid, caller), uid).to_wire()
 
 
-def _there(task: AgentTask | None, uid: str) -> AgentTask:
+def there(task: AgentTask | None, uid: str) -> AgentTask:
+    """Return a task that was found.
+
+    Raises:
+        ProblemError: it was not.
+    """
     if task is None:
-        raise _not_there(uid)
+        raise _notthere(uid)
     return task
 
 
-def _not_there(uid: str) -> ProblemError:
+def _notthere(uid: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
-
-
-def _seconds(wait: str | None) -> float:
-    if wait is None:
-        return 0
-    try:
-        seconds = parse_duration(wait)
-    except QuantityError as error:
-        raise _wrong("wait", str(error)) from None
-    if seconds > _MOST_WAIT_SECONDS:
-        raise _wrong("wait", f"at most {_MOST_WAIT_SECONDS:g}s are waited in one request")
-    return seconds
 
 
 def _after(task: AgentTask) -> str:

@@ -2,16 +2,22 @@
 
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Protocol
 
-from corral.api import AgentTask, Tool
+from corral.api import AgentTask, ExecutionStatus, Tool
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
+from corral_gateway.tasks.artifacts import TaskArtifacts
+from corral_gateway.tasks.contents import Contents, check_contents, stored
 from corral_gateway.tasks.events import Event
+from corral_gateway.tasks.files import LeftFile
 from corral_gateway.tasks.port import Executor, KeyUsedError, NoCapacityError, TaskFilter
 from corral_gateway.tasks.stamps import is_made_of
 from corral_gateway.tools.source import ToolSource
 from corral_gateway.tracing import traced
+
+_NOTHING: Contents = MappingProxyType({})
 
 
 class Guard(Protocol):
@@ -38,24 +44,34 @@ class Guard(Protocol):
 class TaskService:
     """Tasks of callers. Another caller's is as one that does not exist."""
 
-    def __init__(self, executor: Executor, tools: ToolSource, guards: Sequence[Guard]) -> None:
+    def __init__(
+        self, executor: Executor, tools: ToolSource, guards: Sequence[Guard], artifacts: TaskArtifacts
+    ) -> None:
+        self._artifacts = artifacts
         self._executor = executor
         self._tools = tools
         self._guards = tuple(guards)
 
-    async def submit(self, task: AgentTask, caller: Caller) -> AgentTask:
+    async def submit(self, task: AgentTask, caller: Caller, contents: Contents = _NOTHING) -> AgentTask:
         """Take a task in: when this returns, it will run or say why not, whatever happens.
+
+        Args:
+            task: whole, with its id.
+            caller: who wants it.
+            contents: of those of its files that do not stand in it, by their SHA-256.
 
         Returns:
             The task; with an idempotency key that was used before, the one that was made then.
 
         Raises:
-            ProblemError: a guard refuses it, too many wait, or its idempotency key was used for something else.
+            ProblemError: a guard refuses it, too many wait, its idempotency key was used for something else, or its
+                files cannot be kept.
         """
+        check_contents(task, contents, self._artifacts)
         task = traced(task)
         try:
             made = await self._executor.made_before(task, caller.name)
-            return made if made is not None else await self._submit_guarded(task, caller)
+            return made if made is not None else await self._submit_guarded(task, caller, contents)
         except KeyUsedError:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
@@ -71,6 +87,10 @@ class TaskService:
                 remedy="try again after the time that Retry-After names",
                 retry_after_seconds=error.retry_after_seconds,
             ) from None
+
+    async def get(self, uid: str, caller: Caller) -> AgentTask | None:
+        """Return a task as it stands; None: there is none."""
+        return await self._executor.get(uid, caller.name)
 
     async def wait(self, uid: str, caller: Caller, seconds: float) -> AgentTask | None:
         """Return a task as soon as it has ended, or as it stands after so many seconds; None: there is none."""
@@ -88,7 +108,29 @@ class TaskService:
         """Ask for a task's end, and return it as it stands. One that has ended stays as it is."""
         return await self._executor.cancel(uid, caller.name)
 
-    async def _submit_guarded(self, task: AgentTask, caller: Caller) -> AgentTask:
+    async def stored_file(
+        self, task: AgentTask, left: LeftFile, first: int, count: int
+    ) -> AsyncIterator[bytes]:
+        """Return a part of a file that a task left and that does not stand in its status.
+
+        Raises:
+            ProblemError: the store does not give it.
+        """
+        with stored():
+            return await self._artifacts.file(
+                task.metadata.uid or "", left.execution, left.file.path, first, count
+            )
+
+    async def stored_output(self, task: AgentTask, execution: ExecutionStatus, what: str) -> bytes:
+        """Return all of a ``stdout``, ``stderr`` or ``result`` that does not stand in the task's status.
+
+        Raises:
+            ProblemError: the store does not give it.
+        """
+        with stored():
+            return await self._artifacts.output(task.metadata.uid or "", execution.name, what)
+
+    async def _submit_guarded(self, task: AgentTask, caller: Caller, contents: Contents) -> AgentTask:
         names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
         catalogue = self._tools.catalogue(caller.name)
         tools = [catalogue.get(name) for name in sorted(names) if name in catalogue]
@@ -98,9 +140,14 @@ class TaskService:
             for guard in self._guards:
                 await guard.admit(task, tools, caller)
                 admitted.append(guard)
+            with stored():
+                for sha256, content in contents.items():
+                    await self._artifacts.take_in(task.metadata.uid or "", sha256, content)
             taken = await self._executor.submit(task, caller.name)
         finally:
             if taken is None or not is_made_of(task, taken):
+                if contents:
+                    await self._artifacts.forget(task.metadata.uid or "")
                 for guard in admitted:
                     guard.withdrawn(task, caller)
         return taken

@@ -8,15 +8,18 @@ from typing import Protocol
 from corral.client import AsyncClient
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral.cluster.port import WatchedCluster
+from corral_gateway.artifacts.fsspec_store import FsspecStore
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.cluster.executor import ClusterTasks
 from corral_gateway.tasks.cluster.namespaces import CALLER, Namespaces
 from corral_gateway.tasks.cluster.runners import Runners
 from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.port import Executor, TaskObserver
+from corral_gateway.tasks.retention import Retention
 from corral_gateway.tools.source import OneCatalogue, ToolSource
 
 #: Where a pod finds the name of its own namespace.
@@ -45,6 +48,9 @@ class Engine:
     active: Callable[[], int]
     #: Of them, those that have no sandbox yet.
     waiting: Callable[[], int]
+    artifacts: TaskArtifacts
+    #: Removes ended tasks; None: somebody else does.
+    retention: Retention | None
     #: In the order in which they begin.
     parts: Sequence[Part]
 
@@ -70,9 +76,18 @@ def embedded_engine(
     policy_of: PolicyOf,
 ) -> Engine:
     """Return what runs tasks on this machine."""
-    tasks = EmbeddedTasks(database, client, settings, observers, policy_of)
+    place = settings.artifacts_place
+    store = None if place is None else FsspecStore(place)
+    artifacts, retention = TaskArtifacts(store, settings.artifacts_task_size), Retention(database, store)
+    tasks = EmbeddedTasks(database, client, settings, observers, policy_of=policy_of, artifacts=artifacts)
     return Engine(
-        tasks, OneCatalogue(client.catalogue), lambda: tasks.active, lambda: tasks.places.waiting, [tasks]
+        tasks,
+        OneCatalogue(client.catalogue),
+        lambda: tasks.active,
+        lambda: tasks.places.waiting,
+        artifacts,
+        retention,
+        [artifacts, tasks, retention],
     )
 
 
@@ -94,7 +109,9 @@ def cluster_engine(
         observers=observers,
         waiting_tasks=settings.waiting_tasks,
     )
-    return Engine(tasks, tools, lambda: tasks.active, lambda: tasks.waiting, [tasks, tools])
+    # The operator reads no artifacts, and writes none.
+    none = TaskArtifacts(None, settings.artifacts_task_size)
+    return Engine(tasks, tools, lambda: tasks.active, lambda: tasks.waiting, none, None, [tasks, tools])
 
 
 def namespaces_of(settings: Settings) -> Namespaces:

@@ -1,0 +1,143 @@
+"""Artifacts behind any URL that fsspec knows: a directory of this machine, S3 and what speaks like it."""
+
+import asyncio
+import contextlib
+import os
+import posixpath
+import shutil
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from corral_gateway.artifacts.port import ArtifactError, ArtifactMissingError
+
+#: Uploads and downloads at once; each has a thread, so that none holds the event loop, whatever the store.
+_THREADS = 8
+_PIECE_BYTES = 256 * 1024
+
+_T = TypeVar("_T")
+
+
+class FsspecStore:
+    """Implements ``ArtifactStore``."""
+
+    def __init__(self, url: str) -> None:
+        """Use a place; nothing is asked of it yet.
+
+        Args:
+            url: such as ``s3://bucket/prefix``, or a path. Credentials and endpoint of a store come from its own
+                environment variables, such as ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``.
+
+        Raises:
+            ValueError: fsspec knows no such protocol, or what speaks it is not installed.
+        """
+        try:
+            self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        except ImportError as error:
+            raise ValueError(str(error)) from None
+        self._root = root.rstrip("/")
+        self._local = isinstance(self._files, LocalFileSystem)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
+
+    async def put(self, uid: str, name: str, content: bytes | BinaryIO) -> None:
+        """Keep a content; see ``ArtifactStore``."""
+        await self._do(self._put, self._key(uid, name), content)
+
+    async def get(self, uid: str, name: str) -> bytes:
+        """Return a content; see ``ArtifactStore``."""
+        data: bytes = await self._do(self._files.cat_file, self._key(uid, name))
+        return data
+
+    async def read(self, uid: str, name: str, first: int, count: int) -> AsyncIterator[bytes]:
+        """Return a part; see ``ArtifactStore``."""
+        key, end = self._key(uid, name), first + count
+        piece = await self._piece(key, first, end)
+        return self._pieces(key, piece, first, end)
+
+    async def remove(self, uid: str) -> None:
+        """Remove a task's contents; see ``ArtifactStore``."""
+        with contextlib.suppress(ArtifactMissingError):
+            await self._do(self._files.rm, self._key(uid), recursive=True)
+
+    async def tasks_before(self, moment: datetime) -> Sequence[str]:
+        """Return old tasks; see ``ArtifactStore``."""
+        return await self._do(self._tasks_before, moment)
+
+    async def close(self) -> None:
+        """Give up the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _pieces(self, key: str, piece: bytes, first: int, end: int) -> AsyncIterator[bytes]:
+        while True:
+            if piece:
+                yield piece
+            first += len(piece)
+            if first >= end or not piece:
+                return
+            piece = await self._piece(key, first, end)
+
+    async def _piece(self, key: str, first: int, end: int) -> bytes:
+        if first >= end:
+            return b""
+        # By keyword: their order differs from store to store.
+        end = min(end, first + _PIECE_BYTES)
+        piece: bytes = await self._do(self._files.cat_file, key, start=first, end=end)
+        return piece
+
+    def _key(self, *names: str) -> str:
+        return posixpath.join(self._root, *names)
+
+    def _put(self, key: str, content: bytes | BinaryIO) -> None:
+        if self._local:
+            Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(key).parent.mkdir(mode=0o700, exist_ok=True)
+        if isinstance(content, bytes):
+            self._files.pipe_file(key, content)
+        else:
+            content.seek(0)
+            with self._files.open(key, "wb") as kept:
+                shutil.copyfileobj(content, kept, _PIECE_BYTES)
+        if self._local:  # what a status tells of survives a crash of the machine, as the status does
+            for path, flags in ((key, os.O_RDONLY), (posixpath.dirname(key), os.O_RDONLY | os.O_DIRECTORY)):
+                descriptor = os.open(path, flags)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def _tasks_before(self, moment: datetime) -> list[str]:
+        try:
+            found = self._files.find(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        newest: dict[str, datetime] = {}
+        for key, entry in found.items():
+            uid = key[len(self._root) :].strip("/").split("/")[0]
+            newest[uid] = max(newest.get(uid, datetime.min.replace(tzinfo=UTC)), _changed(entry))
+        return [uid for uid, changed in newest.items() if changed < moment]
+
+    async def _do(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
+        call = partial(work, *arguments, **options)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except FileNotFoundError as error:
+            raise ArtifactMissingError("the store has no such artifact") from error
+        # Each store has errors of its own: of its network, its credentials, its space.
+        except Exception as error:
+            raise ArtifactError(
+                f"the artifact store failed: {type(error).__name__}: {str(error)[:300]}"
+            ) from error
+
+
+def _changed(entry: dict[str, Any]) -> datetime:
+    """Return when an entry was last written; now, where the store does not say, so that it is kept."""
+    changed = entry.get("LastModified", entry.get("mtime"))
+    if isinstance(changed, datetime):
+        return changed.astimezone(UTC)
+    return datetime.now(UTC) if changed is None else datetime.fromtimestamp(changed, UTC)
