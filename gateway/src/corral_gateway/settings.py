@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from corral.api import PermissionLevel
+from corral_gateway.identity.jwt.issuer import JwtIssuer, no_two_alike
 from corral_gateway.rates.rules import routes_of
 from corral_gateway.rates.shared import store_uri
 
@@ -139,6 +140,11 @@ class Settings(BaseSettings):
         "60/minute"
     )
     """CORRAL_FAILED_ATTEMPTS: credentials of one address that are not valid; more are answered with 429."""
+
+    jwt_issuers: Annotated[
+        tuple[JwtIssuer, ...], AfterValidator(no_two_alike), Field(alias="CORRAL_JWT_ISSUERS")
+    ] = ()
+    """CORRAL_JWT_ISSUERS: who may sign tokens, as a JSON list; see ``identity.jwt.issuer``."""
 
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20

@@ -6,6 +6,7 @@ from limits import parse
 
 from corral_gateway.identity.authentication import Authentication
 from corral_gateway.identity.failed_attempts import FailedAttempts
+from corral_gateway.identity.jwt.tokens import JwtTokens
 from corral_gateway.identity.key_cache import KeyCache
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.identity.keys import ApiKeys, EnvironmentKey
@@ -22,5 +23,6 @@ def authentication_of(settings: Settings, database: Database) -> Authentication:
     if settings.agent_api_key is not None:
         # Before the others: it may look like one of them.
         keys.insert(0, EnvironmentKey(settings.agent_api_key))
+    tokens: list[Verifier] = [JwtTokens.of(settings.jwt_issuers)] if settings.jwt_issuers else []
     failed = parse(settings.failed_attempts)
-    return Authentication(keys, [], FailedAttempts(failed.amount, failed.get_expiry()))
+    return Authentication(keys, tokens, FailedAttempts(failed.amount, failed.get_expiry()))

@@ -1,0 +1,1 @@
+"""Callers by signed tokens of issuers that the settings name."""
