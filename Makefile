@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-CODE := core/src gateway/src operator/src sandbox-image/src tests scripts charts/corral/files
+CODE := core/src gateway/src gateway/entry_points.py operator/src sandbox-image/src tests scripts charts/corral/files
 
 .PHONY: help
 help: ## list the targets
@@ -68,13 +68,14 @@ kind-down: setup ## delete the kind cluster and stop the rig's own Docker daemon
 	@$(RIG) down
 
 .PHONY: image
-image: setup ## build the images corral/sandbox:dev and corral/operator:dev
+image: setup ## build the images corral/sandbox:dev, corral/operator:dev and corral/gateway:dev
 	@$(RIG) image sandbox-image/Dockerfile corral/sandbox:dev
 	@$(RIG) image operator/Dockerfile corral/operator:dev
+	@$(RIG) image gateway/Dockerfile corral/gateway:dev
 
 .PHONY: chart
-chart: setup ## lint and test the Helm chart (helm and kubeconform are built if they are not there)
-	@$(RIG) binaries helm kubeconform >/dev/null
+chart: setup ## lint and test the Helm chart (helm, kubeconform and promtool are built if they are not there)
+	@$(RIG) binaries helm kubeconform promtool >/dev/null
 	@PATH="$$($(RIG) binaries helm):$$PATH" helm lint --quiet charts/corral
 	@PATH="$$($(RIG) binaries helm):$$PATH" $(BIN)/pytest tests/chart $(PYTEST_ARGS)
 

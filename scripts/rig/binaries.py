@@ -75,7 +75,7 @@ def _build(wanted: GoProgram) -> None:
     with tempfile.TemporaryDirectory(dir=cache(), prefix=f".build-{wanted.name}-") as name:
         work = Path(name)
         binary = work / "out" / wanted.name
-        if wanted.package:
+        if wanted.package and not wanted.requires:
             _go_install(wanted, work / "out")
             (work / "out" / Path(wanted.package).name).rename(binary)
         else:
@@ -106,11 +106,15 @@ def _go_install(wanted: GoProgram, into: Path) -> None:
 
 def _go_build(wanted: GoProgram, work: Path, binary: Path) -> None:
     source = work / "source"
-    shutil.copytree(GO_SOURCES / wanted.name, source)
+    if wanted.package:
+        source.mkdir()
+    else:
+        shutil.copytree(GO_SOURCES / wanted.name, source)
     (source / "go.mod").write_text(go_mod(wanted.name, _requirements(wanted)), encoding="utf-8")
     # -mod=mod lets go complete go.mod and go.sum from the graph of the pinned modules, checked against the
     # checksum database: as reproducible as a committed go.sum of hundreds of lines.
-    command = ["nice", toolchain.go(), "build", "-mod=mod", *_flags(wanted), "-o", str(binary), "."]
+    command = ["nice", toolchain.go(), "build", "-mod=mod", *_flags(wanted), "-o", str(binary)]
+    command.append(wanted.package or ".")
     output(command, timeout_seconds=_BUILD_SECONDS, env=_environment(wanted), cwd=source)
 
 

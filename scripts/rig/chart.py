@@ -21,7 +21,7 @@ _INSTALL_SECONDS = 300
 
 
 def install(kubeconfig: Path, namespace: str, values: Sequence[str] = ()) -> None:
-    """Install the chart, or upgrade what is installed, and wait until the operator is ready.
+    """Install the chart, or upgrade what is installed, and wait until operator and gateway are ready.
 
     Args:
         kubeconfig: of the cluster; its nodes have the images already.
@@ -34,6 +34,7 @@ def install(kubeconfig: Path, namespace: str, values: Sequence[str] = ()) -> Non
                 *(helm(), "upgrade", "--install", RELEASE, str(_CHART)),
                 *("--namespace", namespace, "--create-namespace"),
                 *("--set", f"image.tag={_TAG}", "--set", f"sandbox.image.tag={_TAG}"),
+                *("--set", f"gateway.image.tag={_TAG}"),
                 *(word for value in values for word in ("--set-json", value)),
                 *("--wait", f"--timeout={_INSTALL_SECONDS}s"),
             ],

@@ -158,7 +158,8 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def _install(options: argparse.Namespace) -> None:
-    chart.install(_kubeconfig(options), options.namespace)
+    # A cluster to try things in; one made of the rig's own node image provides no volumes either.
+    chart.install(_kubeconfig(options), options.namespace, ["gateway.database.volume.enabled=false"])
 
 
 def _load(options: argparse.Namespace) -> None:

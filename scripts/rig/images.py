@@ -36,6 +36,7 @@ class Image:
 IMAGES = (
     Image("corral/sandbox:dev", REPOSITORY / "sandbox-image/Dockerfile"),
     Image("corral/operator:dev", REPOSITORY / "operator/Dockerfile"),
+    Image("corral/gateway:dev", REPOSITORY / "gateway/Dockerfile"),
 )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 #: What installs releases of its own, or looks at what the chart makes: run before there is a release for all.
-_OWN_RELEASES = ("test_admission_*.py", "test_chart.py", "test_rbac.py")
+_OWN_RELEASES = ("test_admission_*.py", "test_chart.py", "test_gateway_chart.py", "test_rbac.py")
 _CLUSTER, _FAULTS = REPOSITORY / "tests/cluster", REPOSITORY / "tests/faults"
 #: For each of them that names no other: pods start in seconds, on a busy machine in tens of them.
 _TEST_SECONDS = 300
@@ -103,7 +103,8 @@ def _all_tests(file: Path, arguments: list[str]) -> int:
     binaries.build(tuple(program for program in PROGRAMS if program.name in ("helm", "kubeconform")))
     own = [str(found) for pattern in _OWN_RELEASES for found in sorted(_CLUSTER.glob(pattern))]
     codes = [_pytest("releases of their own", file, own, arguments)]
-    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]"])
+    # No gateway: the tests of this part are about the operator, and measure it.
+    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]", "gateway.enabled=false"])
     rest = [str(_CLUSTER), *(f"--ignore={found}" for found in own)]
     codes.append(_pytest("one release for all", file, rest, arguments))
     chart.uninstall(file, "corral")

@@ -14,6 +14,8 @@ KIND = "v0.33.0"
 HELM = "v4.3.1"
 KUBECONFORM = "v0.8.0"
 KWOK = "v0.8.0"
+# Prometheus 3.13.5: its module is numbered v0.3xx.
+PROMETHEUS = "v0.313.5"
 PAUSE = "1"
 
 # systemd 252 of bookworm is the last that starts on a host with cgroup v1.
@@ -39,7 +41,8 @@ class GoProgram:
         name: of the recipe, and of the program if `names` is empty.
         version: of the module that gives it its name.
         package: the package that `go install` builds at that version; empty if the source is `go/<name>` here.
-        requires: for a source here, the modules its go.mod asks for, with their versions.
+        requires: for a source here, the modules its go.mod asks for, with their versions. With a package: it is built
+            from a go.mod of ours with these, because `go install` refuses a module with replace directives.
         tags: build tags.
         ldflags: link flags on top of `-s -w`.
         cgo: whether it needs a C compiler; it is then linked statically.
@@ -108,4 +111,12 @@ PROGRAMS: tuple[GoProgram, ...] = (
     GoProgram("helm", HELM, package="helm.sh/helm/v4/cmd/helm"),
     GoProgram("kubeconform", KUBECONFORM, package="github.com/yannh/kubeconform/cmd/kubeconform"),
     GoProgram("kwok", KWOK, package="sigs.k8s.io/kwok/cmd/kwok"),
+    GoProgram(
+        "promtool",
+        PROMETHEUS,
+        package="github.com/prometheus/prometheus/cmd/promtool",
+        requires=(("github.com/prometheus/prometheus", PROMETHEUS),),
+        # Without the clients of two dozen clouds, which find what to scrape.
+        tags=("remove_all_sd",),
+    ),
 )

@@ -20,7 +20,12 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["defaults", "everything"])
 def test_M10_every_pod_passes_restricted_and_more(values: dict[str, Any]) -> None:
     seen = dict(pods(render(values)))
-    assert set(seen) == {"Deployment/corral-operator", "Job/corral-crds", "Job/corral-test"}
+    assert set(seen) == {
+        "Deployment/corral-operator",
+        "Deployment/corral-gateway",
+        "Job/corral-crds",
+        "Job/corral-test",
+    }
     for spec in seen.values():
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
         assert spec["securityContext"] == {
@@ -34,6 +39,8 @@ def test_M10_every_pod_passes_restricted_and_more(values: dict[str, Any]) -> Non
         assert {source for volume in spec["volumes"] for source in volume if source != "name"} <= {
             "configMap",
             "emptyDir",
+            "persistentVolumeClaim",
+            "secret",
         }
         for container in spec["containers"]:
             assert container["securityContext"] == {
@@ -44,7 +51,8 @@ def test_M10_every_pod_passes_restricted_and_more(values: dict[str, Any]) -> Non
             assert container["resources"]["limits"]["memory"]
             assert not any("hostPort" in port for port in container.get("ports", ()))
             assert all(
-                mount.get("readOnly") or mount["mountPath"] == "/tmp" for mount in container["volumeMounts"]
+                mount.get("readOnly") or mount["mountPath"] in {"/tmp", "/var/lib/corral"}
+                for mount in container["volumeMounts"]
             )
 
 
@@ -75,7 +83,7 @@ def test_M10_two_replicas_spread_and_are_drained_one_at_a_time() -> None:
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": labels},
     }
-    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    budget = one(objects, "PodDisruptionBudget", "corral-operator")
     assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
     assert of_kind(render({"podDisruptionBudget": {"enabled": False}}), "PodDisruptionBudget") == []
 

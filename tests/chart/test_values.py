@@ -18,13 +18,29 @@ DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 #: Kubernetes' own objects, which the API server checks, and maps whose keys are the user's.
 OPEN = {
     "global",
-    "operator.podAnnotations",
-    "operator.podLabels",
-    "operator.nodeSelector",
-    "operator.tolerations[]",
-    "operator.affinity.nodeAffinity",
-    "operator.affinity.podAffinity",
-    "operator.affinity.podAntiAffinity",
+    *(
+        f"{who}.{what}"
+        for who in ("operator", "gateway")
+        for what in (
+            "podAnnotations",
+            "podLabels",
+            "nodeSelector",
+            "tolerations[]",
+            "affinity.nodeAffinity",
+            "affinity.podAffinity",
+            "affinity.podAntiAffinity",
+        )
+    ),
+    "gateway.callerNamespaces",
+    "gateway.service.annotations",
+    "gateway.ingress.annotations",
+    "gateway.serviceAccount.annotations",
+    "gateway.httpRoute.parentRefs[]",
+    *(
+        f"gateway.{peers}[].{selector}"
+        for peers in ("clients", "egress[].to", "database.to", "rateLimits.to")
+        for selector in ("namespaceSelector", "podSelector")
+    ),
     "serviceAccount.annotations",
     "metrics.from[].namespaceSelector",
     "metrics.from[].podSelector",
@@ -45,7 +61,12 @@ def objects(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    whole = {("sandbox", "overhead"), ("operator", "resources"), ("metrics", "dashboard", "labels")}
+    whole = {
+        ("sandbox", "overhead"),
+        ("operator", "resources"),
+        ("gateway", "resources"),
+        ("metrics", "dashboard", "labels"),
+    }
     if isinstance(values, dict) and values and path not in whole:
         for name, value in values.items():
             yield from leaves(value, (*path, name))
@@ -65,7 +86,10 @@ def test_M10_every_value_is_in_the_schema_and_every_property_has_a_value() -> No
         if "[]" not in path and path != "global"
     }
     given = {".".join(path[:depth]) for path in leaves(DEFAULTS) for depth in range(1, len(path) + 1)}
-    inside = ("operator.resources.", "operator.affinity.", "sandbox.overhead.")
+    inside = (
+        *(f"{who}.{what}." for who in ("operator", "gateway") for what in ("resources", "affinity")),
+        "sandbox.overhead.",
+    )
     assert {path for path in described ^ given if not path.startswith(inside)} == set()
 
 

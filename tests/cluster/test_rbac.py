@@ -1,13 +1,16 @@
-"""M10: a real API server says what the operator's account may do, and it is the table and what everybody may."""
+"""M10: a real API server says what operator and gateway may do, and it is their tables and what everybody may."""
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from chart.cluster import Refused, applied, kubectl, namespace
 from chart.rendering import is_hook, render
-from corral_operator.access import GRANTS, Grant, Scope, grants
+from corral.cluster.grants import Grant
+from corral_gateway import access as gateway
+from corral_operator.access import GRANTS, Scope, grants
 from eventually import eventually
 
 #: (resource with group, name or empty) -> verbs
@@ -28,7 +31,7 @@ def rights(where: str, user: str) -> Rights:
     return found
 
 
-def as_rights(granted: Iterator[Grant]) -> Rights:
+def as_rights(granted: Iterator[Grant[Any]]) -> Rights:
     found: Rights = {}
     for grant in granted:
         for resource in grant.resources:
@@ -52,7 +55,11 @@ def both(*parts: Rights) -> Rights:
 def places() -> Iterator[dict[str, str]]:
     """The operator's namespace, one it serves, one whose Secrets it may read too, and one it has nothing to do with."""
     with namespace() as own, namespace() as served, namespace() as late, namespace() as foreign:
-        values = {"namespaces": [served, late], "secrets": {"lateNamespaces": [late]}}
+        values = {
+            "namespaces": [served, late],
+            "secrets": {"lateNamespaces": [late]},
+            "gateway": {"kubernetesTokens": False, "liveOutput": True, "taskNamespace": late},
+        }
         objects = [
             each
             for each in render(values, namespace=own)
@@ -63,7 +70,14 @@ def places() -> Iterator[dict[str, str]]:
         with applied(objects):
             user = f"system:serviceaccount:{own}:corral-operator"
             eventually(lambda: rights(late, user), lambda found: ("secrets", "") in found)
-            yield {"own": own, "served": served, "late": late, "foreign": foreign, "user": user}
+            yield {
+                "own": own,
+                "served": served,
+                "late": late,
+                "foreign": foreign,
+                "user": user,
+                "gateway": f"system:serviceaccount:{own}:corral-gateway",
+            }
 
 
 def test_M10_the_account_has_the_rights_of_the_table_and_no_others(places: dict[str, str]) -> None:
@@ -138,3 +152,43 @@ def test_M10_serving_all_namespaces_grants_the_same_in_each_and_no_more() -> Non
             eventually(lambda: rights(any_one, user), lambda found: expected.items() <= found.items())
             anybody = rights(any_one, f"system:serviceaccount:{any_one}:nobody")
             assert rights(any_one, user) == both(anybody, expected)
+
+
+def test_M10_the_gateways_account_has_the_rights_of_its_table_and_no_others(places: dict[str, str]) -> None:
+    anybody = rights(places["foreign"], f"system:serviceaccount:{places['foreign']}:nobody")
+    granted = {scope: as_rights(gateway.grants(scope)) for scope in gateway.Scope}
+    expected: dict[str, Rights] = {
+        "own": granted[gateway.Scope.RUNNER_KEY],
+        "served": granted[gateway.Scope.SERVED],
+        "late": both(
+            granted[gateway.Scope.SERVED],
+            *(granted[scope] for scope in (gateway.Scope.TASKS, gateway.Scope.TOOLS, gateway.Scope.PODS)),
+        ),
+        "foreign": {},
+    }
+    found = {name: rights(places[name], places["gateway"]) for name in expected}
+    assert found == {name: both(anybody, each) for name, each in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("place", "verb", "resource"),
+    [
+        ("served", "create", "agenttasks"),
+        ("served", "patch", "agenttasks"),
+        ("late", "delete", "agenttasks"),
+        ("late", "get", "secrets"),
+        ("late", "list", "pods"),
+        ("late", "create", "pods"),
+        ("own", "get", "secrets/other"),
+        ("own", "list", "secrets"),
+        ("served", "watch", "pods"),
+        ("foreign", "list", "agenttasks"),
+        ("foreign", "create", "tokenreviews.authentication.k8s.io"),
+    ],
+)
+def test_M10_what_the_gateway_must_never_do_it_cannot(
+    places: dict[str, str], place: str, verb: str, resource: str
+) -> None:
+    asked = ("auth", "can-i", verb, resource, f"--namespace={places[place]}")
+    with pytest.raises(Refused):
+        kubectl(*asked, user=places["gateway"])

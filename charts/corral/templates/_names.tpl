@@ -73,6 +73,15 @@ matchExpressions:
 {{- end }}
 {{- end }}
 
+{{- /* JSON list: label selectors of pods of this namespace that may reach runners, beside the operator. */ -}}
+{{- define "corral.runnerSources" -}}
+{{- $sources := .Values.runnerSources }}
+{{- if and .Values.gateway.enabled .Values.gateway.liveOutput }}
+{{- $sources = prepend $sources (printf "app.kubernetes.io/name=corral,app.kubernetes.io/component=gateway,app.kubernetes.io/instance=%s" .Release.Name) }}
+{{- end }}
+{{- $sources | toJson }}
+{{- end }}
+
 {{- /* "true" if something for the Prometheus operator is wanted; with (dict "enabled" … "kind" … "root" .) */ -}}
 {{- define "corral.wanted" -}}
 {{- if kindIs "bool" .enabled }}{{ if .enabled }}true{{ end }}

@@ -15,7 +15,7 @@ CORRAL_MEMORY_REQUEST_FRACTION: {{ .Values.sandbox.memoryRequestFraction | quote
 CORRAL_SERVICE_ACCOUNT: {{ . | quote }}
 {{- end }}
 CORRAL_LATE_SECRETS: {{ .Values.secrets.lateNamespaces | toJson | quote }}
-CORRAL_RUNNER_SOURCES: {{ .Values.runnerSources | toJson | quote }}
+CORRAL_RUNNER_SOURCES: {{ include "corral.runnerSources" . | quote }}
 CORRAL_VERIFY_NETWORK_POLICY: {{ .Values.networkPolicy.verify | quote }}
 CORRAL_REQUIRE_NETWORK_POLICY: {{ .Values.networkPolicy.require | quote }}
 CORRAL_POLICY_FILE: /etc/corral/policy.yaml

@@ -1,14 +1,39 @@
 """What the gateway counts and measures. The first names are those of the Agent Core API, kept to the letter.
 
-Labels come from closed sets: tools of the catalogue, phases, reasons, routes as they are declared.
+Labels come from closed sets: tools that ran, phases, reasons, routes and methods as they are declared.
+
+Absent of the Agent Core API's names, because there is nothing here that they could tell: ``agent_core_task_tokens`` (no
+language model yet), ``agent_core_tool_selection_duration_seconds`` (it comes with ``POST /tools/select``),
+``agent_core_memory_pool_used_bytes`` and ``_total_bytes`` (each sandbox has its own limit; the gateway's own memory is
+``process_resident_memory_bytes``) and ``agent_core_fsm_current_state`` (many tasks at once have no one state;
+``corral_gateway_tasks_active`` counts them).
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+from datetime import datetime
 
-from corral.api import AgentTask, Phase
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
 
-#: From a warm start of a built-in tool to the longest task; the first steps tell milliseconds apart.
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+from corral import __version__
+from corral.api import MAIN, AgentTask, ExecutionStatus, Phase, SandboxStatus
+
+#: Requests that read take less than a millisecond, a warm task some of them, the longest task half an hour. Up to 10 ms
+#: each millisecond or two can be told apart.
+_SECONDS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300, 1800),
+)
+#: Tools are made by people, and a series is never forgotten: so many have a name of their own, the rest is "other".
+_MOST_TOOLS = 500
 
 _STATUSES = {Phase.SUCCEEDED: "success", Phase.CANCELLED: "cancelled", Phase.FAILED: "failure"}
 
@@ -18,6 +43,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        build = Info("corral_build", "What runs here", registry=registry)
+        build.info({"component": "gateway", "version": __version__})
         self.tasks = Counter("agent_core_tasks", "Tasks that ended", ["mode", "status"], registry=registry)
         self.task_seconds = Histogram(
             "agent_core_task_duration_seconds",
@@ -74,18 +103,97 @@ class Metrics:
         self.reasons = Counter(
             "corral_gateway_executions", "Executions that ended, by reason", ["reason"], registry=registry
         )
+        self.transitions = Counter(
+            "agent_core_fsm_transitions",
+            "Phases that tasks went through, counted at their end",
+            ["from_state", "to_state"],
+            registry=registry,
+        )
+        self.phase_seconds = Histogram(
+            "corral_gateway_task_phase_seconds",
+            "queued: from the creation of a task; claimed, started, finished: from queued; each execution",
+            ["phase"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.sandboxes = Counter(
+            "corral_gateway_sandboxes",
+            "Sandboxes that executions ran in: warm (waited for one), resized (the same, made larger), cold",
+            ["start"],
+            registry=registry,
+        )
+        self.grpc_requests = Counter(
+            "agent_core_grpc_requests", "gRPC requests that ended", ["method", "status"], registry=registry
+        )
+        self.grpc_seconds = Histogram(
+            "agent_core_grpc_request_duration_seconds",
+            "From a gRPC request to the end of its answer",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.breaker_state = Gauge(
+            "corral_gateway_breaker_state",
+            "Circuit breakers: 0 closed, 1 half-open, 2 open",
+            ["breaker"],
+            registry=registry,
+        )
+        self._tools: set[str] = set()
 
     def ended(self, task: AgentTask, _caller: str, seconds: float) -> None:
         """Count a task that ended, and its executions."""
         assert task.status is not None
         mode = "tool" if task.spec.tool is not None else "chain"
-        self.tasks.labels(mode, _STATUSES.get(task.status.phase or Phase.FAILED, "failure")).inc()
+        end = task.status.phase or Phase.FAILED
+        self.tasks.labels(mode, _STATUSES.get(end, "failure")).inc()
         self.task_seconds.labels(mode).observe(seconds)
+        for from_state, to_state in _transitions(task, end):
+            self.transitions.labels(from_state, to_state).inc()
         for execution in task.executions:
             if execution.usage is None:
                 continue  # nothing ran; its tool may be any word that somebody wrote
-            self.executions.labels(execution.tool, _STATUSES.get(execution.phase, "failure")).inc()
-            if execution.usage.wall_seconds is not None:
-                self.execution_seconds.labels(execution.tool).observe(execution.usage.wall_seconds)
-            if execution.reason is not None:
-                self.reasons.labels(execution.reason.value).inc()
+            self._executed(execution, execution.sandbox or task.status.sandbox)
+            for phase, lasted in _phases(execution, task.metadata.creation_timestamp):
+                self.phase_seconds.labels(phase).observe(lasted)
+
+    def _executed(self, execution: ExecutionStatus, sandbox: SandboxStatus | None) -> None:
+        tool = self._label(execution.tool)
+        self.executions.labels(tool, _STATUSES.get(execution.phase, "failure")).inc()
+        assert execution.usage is not None
+        if execution.usage.wall_seconds is not None:
+            self.execution_seconds.labels(tool).observe(execution.usage.wall_seconds)
+        if execution.reason is not None:
+            self.reasons.labels(execution.reason.value).inc()
+        if sandbox is not None:
+            self.sandboxes.labels("resized" if sandbox.resized else "warm" if sandbox.warm else "cold").inc()
+
+    def _label(self, tool: str) -> str:
+        if tool not in self._tools:
+            if len(self._tools) >= _MOST_TOOLS:
+                return "other"
+            self._tools.add(tool)
+        return tool
+
+
+def _transitions(task: AgentTask, end: Phase) -> Iterator[tuple[str, str]]:
+    """Return the phases that a task went through, one after the other."""
+    if any(one.timings is not None and one.timings.started is not None for one in task.executions):
+        yield Phase.PENDING.value, Phase.RUNNING.value
+        yield Phase.RUNNING.value, end.value
+    else:
+        yield Phase.PENDING.value, end.value
+
+
+def _phases(execution: ExecutionStatus, created: str | None) -> Iterator[tuple[str, float]]:
+    """Return how long an execution took to each of its phases, in seconds."""
+    times = execution.timings
+    if times is None or times.queued is None:
+        return
+    queued = datetime.fromisoformat(times.queued)
+    # An API server's creation time is cut to the second, which tells nothing here. Steps of a chain are queued late.
+    if created is not None and "." in created and execution.name == MAIN:
+        yield "queued", max(0.0, (queued - datetime.fromisoformat(created)).total_seconds())
+    for phase in ("claimed", "started", "finished"):
+        text = getattr(times, phase)
+        if text is not None:
+            yield phase, max(0.0, (datetime.fromisoformat(text) - queued).total_seconds())

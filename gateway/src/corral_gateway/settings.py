@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     result_cache_size: Annotated[int, Field(ge=0, le=1 << 32, alias="CORRAL_RESULT_CACHE_SIZE")] = 16 << 20
     """CORRAL_RESULT_CACHE_SIZE: bytes of memory for results that may be used again; 0: none are."""
 
+    # --- who may ---
+    first_key: Annotated[bool, Field(alias="CORRAL_FIRST_KEY")] = True
+    """CORRAL_FIRST_KEY: the first start makes an admin's key and prints it; false: `corral keys create` makes it."""
+
     # --- what tasks may do ---
     blocked_permissions: Annotated[frozenset[PermissionLevel], NoDecode, BeforeValidator(_listed)] = (
         frozenset({PermissionLevel.NETWORK, PermissionLevel.SYSTEM, PermissionLevel.ADMIN})

@@ -10,11 +10,10 @@ what kinds there are it reads from discovery, which every account may. Its event
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from corral.api import GROUP
+from corral.cluster.grants import Grant
 from corral_operator.names import LEASE, NETWORK_POLICY, RUNNER_KEY_SECRET
 
 
@@ -29,31 +28,7 @@ class Scope(StrEnum):
     LATE_SECRETS = "lateSecrets"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Some verbs on some resources of one API group."""
-
-    scope: Scope
-    #: Empty for the core group.
-    group: str
-    resources: tuple[str, ...]
-    verbs: tuple[str, ...]
-    why: str
-    #: Only objects of these names; empty: all.
-    names: tuple[str, ...] = ()
-
-    def to_rule(self) -> dict[str, Any]:
-        """Return the rule of a Role."""
-        names = {"resourceNames": list(self.names)} if self.names else {}
-        return {
-            "apiGroups": [self.group],
-            "resources": list(self.resources),
-            **names,
-            "verbs": list(self.verbs),
-        }
-
-
-GRANTS: tuple[Grant, ...] = (
+GRANTS: tuple[Grant[Scope], ...] = (
     # --- what it works on ---
     Grant(
         Scope.SERVED,
@@ -182,6 +157,6 @@ GRANTS: tuple[Grant, ...] = (
 )
 
 
-def grants(scope: Scope) -> Iterator[Grant]:
+def grants(scope: Scope) -> Iterator[Grant[Scope]]:
     """Return what is granted in a scope, in the order of the table."""
     return (grant for grant in GRANTS if grant.scope is scope)

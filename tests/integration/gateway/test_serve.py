@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 
 from corral_gateway.settings import Settings, written
 from integration.gateway.routes import ROUTES
@@ -128,3 +129,19 @@ def test_M5_keys_are_narrowed_dated_and_rotated_by_the_command(tmp_path: Path) -
         refused = corral(tmp_path, *arguments)
         assert (refused.returncode, refused.stdout) == (2, ""), arguments
         assert words in " ".join(refused.stderr.split()), refused.stderr
+
+
+def test_M5_where_output_is_kept_no_key_is_printed(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CORRAL_FIRST_KEY=false\n")
+    with serving(tmp_path) as (url, log, _):
+        key = corral(tmp_path, "keys", "create", "admin", "--role", "admin").stdout.strip()
+        assert httpx.get(f"{url}/v1/tools", headers={"X-API-Key": key}).status_code == 200
+        assert re.search(r"corral_[0-9a-f]{12}_", log.read_text()) is None
+
+
+@pytest.mark.parametrize("where", ["/proc/1/data", "/dev/null/data"])
+def test_M5_a_directory_that_cannot_be_made_is_refused_by_its_setting(tmp_path: Path, where: str) -> None:
+    (tmp_path / ".env").write_text(f"CORRAL_DATA_DIR={where}\n")
+    ended = corral(tmp_path, "keys", "list")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"CORRAL_DATA_DIR: {where} cannot be made" in ended.stderr

@@ -1,10 +1,12 @@
 """Where commands work: the settings, and the database that they name."""
 
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from corral_gateway.settings import Settings
     from corral_gateway.storage.database import Database
@@ -15,13 +17,23 @@ async def open_database(settings: "Settings") -> "AsyncIterator[Database]":
     """Open the database, with the newest tables."""
     from corral_gateway.storage.database import Database
 
-    settings.data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(settings.data_directory)
     database = Database(settings.database_url)
     try:
         await database.migrate()
         yield database
     finally:
         await database.close()
+
+
+def _make(directory: "Path") -> None:
+    remedy = "name a directory that this user may write, or mount a volume there"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise bad_input(f"CORRAL_DATA_DIR: {directory} cannot be made: {error.strerror}", remedy) from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise bad_input(f"CORRAL_DATA_DIR: {directory} cannot be written", remedy)
 
 
 def read_settings() -> "Settings":

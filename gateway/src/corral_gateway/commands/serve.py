@@ -27,7 +27,7 @@ def serve() -> None:
     """Serve tasks and tools over HTTP, with sandboxes on this machine or in a cluster.
 
     Settings come from the environment or a file `.env`: HOST, PORT, MAX_REQUEST_SIZE, CORRAL_DATA_DIR and others. The
-    first start makes an admin's API key and prints it, once.
+    first start makes an admin's API key and prints it, once; CORRAL_FIRST_KEY=false where output is kept.
     """
     from corral_gateway.logs import set_up_logging
 
@@ -44,7 +44,8 @@ async def _serve(settings: "Settings") -> None:
     from corral_gateway.identity.key_store import KeyStore
 
     async with open_database(settings) as database, _what_runs(settings) as runs:
-        await _first_key(KeyStore(database))
+        if settings.first_key:
+            await _first_key(KeyStore(database))
         app = create_app(settings, database, runs)
         services: Services = app.state.services
         if settings.metrics_port:
