@@ -91,6 +91,10 @@ test-docker: setup ## run the contract tests and its own against the Docker back
 test-services: setup ## run the gateway's tests on a real PostgreSQL and a real Valkey or Redis, which must be installed
 	@$(BIN)/pytest tests/services $(PYTEST_ARGS)
 
+.PHONY: bench-gateway
+bench-gateway: setup ## measure what the gateway costs; needs wrk and taskset
+	@PYTHONPATH=tests $(BIN)/python -m bench.gateway $(BENCH_ARGS)
+
 .PHONY: bench-cluster
 bench-cluster: setup ## measure tasks in the cluster of KUBECONFIG (BENCH_ARGS, e.g. --namespace default)
 	@PYTHONPATH=tests $(BIN)/python -m bench.cluster $(BENCH_ARGS)
