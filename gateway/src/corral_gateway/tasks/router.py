@@ -49,7 +49,7 @@ class TaskList(BaseModel):
     )
 
 
-def tasks_of(request: Request) -> TaskService:
+async def tasks_of(request: Request) -> TaskService:
     """Return what takes tasks in."""
     return services_of(request).tasks
 

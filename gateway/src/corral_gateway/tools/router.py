@@ -60,7 +60,7 @@ class ExecuteResponse(BaseModel):
     error: str | None = Field(None, description="Why it did not end well.")
 
 
-def _catalogue(request: Request) -> Catalogue:
+async def _catalogue(request: Request) -> Catalogue:
     caller = context_of(request).caller
     assert caller is not None  # the dependency that lets them in stands before this one
     return services_of(request).tools.catalogue(caller.name)
