@@ -1,6 +1,7 @@
 """The Python API: run a tool in three lines, or a whole task with everything it says on the way."""
 
 from corral.client.asynchronous import AsyncClient
+from corral.client.connecting import connect, connect_async
 from corral.client.executor import Executor, OnFile, OnFrame
 from corral.client.secrets import DirectorySecrets, SecretMissingError, SecretSource
 from corral.client.synchronous import Client
@@ -16,4 +17,6 @@ __all__ = [
     "SecretMissingError",
     "SecretSource",
     "build_task",
+    "connect",
+    "connect_async",
 ]

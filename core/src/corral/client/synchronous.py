@@ -1,11 +1,9 @@
 """The client for programs without an event loop: the asynchronous one on a thread of its own."""
 
 import asyncio
-import atexit
 import os
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -92,11 +90,3 @@ class Client:
         except BaseException:
             future.cancel()  # an interrupted caller must not leave its task running
             raise
-
-
-@cache
-def shared_client() -> Client:
-    """Return the client behind ``corral.run``, started at the first call and closed when the program ends."""
-    client = Client()
-    atexit.register(client.close)
-    return client

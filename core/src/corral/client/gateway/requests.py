@@ -1,0 +1,201 @@
+"""The gateway's routes as requests, and its answers as values. Pure."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from corral.api import AgentTask, Phase, Reason, Tool, format_duration
+from corral.api.model import ApiModel
+from corral.client.gateway.conversation import Answer, Request
+from corral.client.gateway.errors import AnswerError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What ``execute`` gives: the answer of ``POST /tools/execute``."""
+
+    success: bool
+    #: The tool's result, or what it printed where it has none.
+    output: Any
+    #: Why it did not end well.
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Some of a caller's tasks, newest first."""
+
+    items: tuple[AgentTask, ...]
+    #: Gives the next page; None: there is none.
+    after: str | None
+
+
+# --- tasks ---
+
+
+def create_task(body: Mapping[str, Any], key: str, wait_seconds: float) -> Request:
+    """Make a task of a spec or a manifest; the same key again is the same task."""
+    return Request(
+        "POST",
+        "/v1/tasks",
+        _wait(wait_seconds),
+        headers={**_JSON, "Idempotency-Key": key},
+        body=_json(body),
+    )
+
+
+def get_task(uid: str, wait_seconds: float = 0) -> Request:
+    """Look at a task, as soon as it has ended or after so long."""
+    return Request("GET", _task(uid), _wait(wait_seconds))
+
+
+def list_tasks(
+    *, phase: Phase | str | None, tool: str | None, reason: Reason | str | None, limit: int, after: str | None
+) -> Request:
+    """List a page of tasks."""
+    given = {"phase": phase, "tool": tool, "reason": reason, "limit": limit, "after": after}
+    return Request(
+        "GET", "/v1/tasks", tuple((name, str(value)) for name, value in given.items() if value is not None)
+    )
+
+
+def cancel_task(uid: str) -> Request:
+    """Ask for a task's end."""
+    return Request("DELETE", _task(uid))
+
+
+def task_events(uid: str, after: int) -> Request:
+    """Follow a task from the event after a number on."""
+    headers = {"Accept": "text/event-stream"}
+    return Request(
+        "GET", f"{_task(uid)}/events", headers={**headers, "Last-Event-ID": str(after)} if after else headers
+    )
+
+
+# --- tools ---
+
+
+def find_tools(
+    query: str,
+    *,
+    categories: Collection[str],
+    tags: Collection[str],
+    exclude_dangerous: bool,
+    max_results: int | None,
+) -> Request:
+    """Search tools."""
+    asked = [("query", query)] if query else []
+    asked += [("category", name) for name in categories] + [("tag", name) for name in tags]
+    asked += [("exclude_dangerous", "true")] if exclude_dangerous else []
+    asked += [("max_results", str(max_results))] if max_results is not None else []
+    return Request("GET", "/v1/tools", tuple(asked))
+
+
+def get_tool(name: str) -> Request:
+    """Describe a tool."""
+    return Request("GET", f"/v1/tools/{quote(name, safe='')}")
+
+
+def execute_tool(name: str, parameters: Mapping[str, Any]) -> Request:
+    """Execute a tool once. The route knows no idempotency key, so it is not sent a second time."""
+    body = {"tool_name": name, "parameters": dict(parameters)}
+    return Request("POST", "/tools/execute", headers=_JSON, body=_json(body), repeatable=False)
+
+
+# --- answers ---
+
+
+def read_task(answer: Answer) -> AgentTask:
+    """Return the task that an answer is."""
+    return _model(read_json(answer), AgentTask)
+
+
+def read_tasks(answer: Answer) -> TaskPage:
+    """Return the page of tasks that an answer is."""
+    body = read_json(answer)
+    after = body.get("after")
+    return TaskPage(
+        tuple(_model(item, AgentTask) for item in items_of(body)), after if isinstance(after, str) else None
+    )
+
+
+def read_tool(answer: Answer) -> Tool:
+    """Return the tool that an answer is."""
+    return _model(read_json(answer), Tool)
+
+
+def read_tools(answer: Answer) -> list[Tool]:
+    """Return the tools that an answer is."""
+    return [_model(item, Tool) for item in items_of(read_json(answer))]
+
+
+def read_result(answer: Answer) -> ToolResult:
+    """Return the result that an answer is."""
+    body = read_json(answer)
+    return ToolResult(bool(body.get("success")), body.get("output"), body.get("error"))
+
+
+def read_json(answer: Answer) -> dict[str, Any]:
+    """Return the JSON object that an answer is.
+
+    Raises:
+        AnswerError: it is none.
+    """
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise not_understood("it is no JSON object")
+    return body
+
+
+def items_of(body: Mapping[str, Any]) -> list[Any]:
+    """Return the items of a list.
+
+    Raises:
+        AnswerError: it has none.
+    """
+    items = body.get("items")
+    if not isinstance(items, list):
+        raise not_understood("it has no items")
+    return items
+
+
+def not_understood(why: str) -> AnswerError:
+    """Return the error for an answer that is not what the gateway's document says."""
+    return AnswerError(
+        f"the answer cannot be understood: {why}",
+        remedy="look whether the URL is that of a gateway, and of no newer version than this client",
+    )
+
+
+def _model(data: Any, model: type[_Model]) -> _Model:
+    """Read a resource. A newer gateway may say more of it than this client knows."""
+    try:
+        return model.model_validate(
+            data, extra="ignore", by_alias=True, by_name=not issubclass(model, ApiModel)
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise not_understood(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _task(uid: str) -> str:
+    return f"/v1/tasks/{quote(uid, safe='')}"
+
+
+def _wait(seconds: float) -> tuple[tuple[str, str], ...]:
+    # To the millisecond: an exact float may be longer than a duration may be.
+    return (("wait", format_duration(max(round(seconds, 3), 0.001))),) if seconds else ()

@@ -1,0 +1,296 @@
+"""Everything that a client can do at a gateway, as conversations: see ``conversation``."""
+
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from corral.api import AgentTask, Frame, Phase, Reason, Tool, phase_of
+from corral.client.gateway import requests
+from corral.client.gateway.conversation import (
+    Answer,
+    CutError,
+    Emit,
+    Pause,
+    Read,
+    Request,
+    Talk,
+    translated,
+)
+from corral.client.gateway.errors import GatewayError, RefusedError
+from corral.client.gateway.events import (
+    LogReader,
+    StreamReader,
+    TaskEvent,
+    TaskFinished,
+    event_of,
+    frame_of,
+)
+from corral.client.gateway.retrying import Clock, Deadline, Sender
+
+_T = TypeVar("_T")
+
+#: One request waits so long: less than the timeout of any proxy that is in wide use.
+_WAIT_SECONDS = 25.0
+#: What an answer may take beyond the time that was asked for.
+_GRACE_SECONDS = 15.0
+#: The gateway says something every 15 seconds, if only that it is still there.
+_SILENCE_SECONDS = 45.0
+#: When nothing has come for so long, nothing more is there yet.
+_QUIET_SECONDS = 1.0
+#: What is left to do when the caller has gone: cancelling its task.
+_LAST_WORD_SECONDS = 5.0
+_PAGE = 100
+
+#: Called with the execution's name and each of its frames.
+OnFrame = Callable[[str, Frame], None]
+#: Called with the execution's name, the path and the content of each file that came back.
+OnFile = Callable[[str, str, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway to talk to. Deadlines are of whole conversations, in seconds; None: as long as it takes."""
+
+    sender: Sender
+    clock: Clock
+
+    # --- tasks ---
+
+    def submit(self, body: Mapping[str, Any], key: str | None, timeout: float | None) -> Talk[AgentTask]:
+        """Have a task taken in: once, however often it has to be sent."""
+        return (yield from self._created(body, key or _new_key(), 0, self._deadline(timeout)))
+
+    def get(self, uid: str) -> Talk[AgentTask]:
+        """Return a task as it stands."""
+        return (yield from self._ask(requests.get_task(uid), requests.read_task))
+
+    def wait(self, uid: str, timeout: float | None) -> Talk[AgentTask]:
+        """Return a task when it has ended, however long it takes."""
+        return (yield from self._ended(uid, self._deadline(timeout)))
+
+    def run(
+        self,
+        body: Mapping[str, Any],
+        key: str | None,
+        on_frame: OnFrame | None,
+        timeout: float | None,
+        on_taken_in: Callable[[str], None] | None = None,
+    ) -> Talk[AgentTask]:
+        """Have a task taken in, and return it when it has ended. Whatever ends this before, ends the task too.
+
+        Args:
+            body: a spec or a manifest.
+            key: the idempotency key; None: one is made.
+            on_frame: hears what happens.
+            timeout: of it all, in seconds.
+            on_taken_in: is told the task's id as soon as there is one.
+        """
+        key, deadline, uid = key or _new_key(), self._deadline(timeout), None
+        try:
+            at_once = on_frame is not None or on_taken_in is not None
+            seconds = 0.0 if at_once else deadline.at_most(_WAIT_SECONDS)
+            task = yield from self._created(body, key, seconds, deadline)
+            uid = task.metadata.uid or ""
+            if on_taken_in is not None:
+                on_taken_in(uid)
+            if on_frame is not None:
+                hear = _hearing(on_frame)
+                yield from translated(self._followed(uid, 0, deadline=deadline), hear)
+            return task if on_frame is None and task.reason else (yield from self._ended(uid, deadline))
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if uid is not None or not isinstance(error, RefusedError):
+                with suppress(GatewayError, CutError):
+                    uid = yield from self._given_up(body, key, uid)
+            if isinstance(error, GatewayError):
+                error.task_id = uid
+            raise
+
+    def tasks(
+        self, phase: Phase | str | None, tool: str | None, reason: Reason | str | None, most: int | None
+    ) -> Talk[None]:
+        """Emit the caller's tasks, newest first, page by page as they are asked for."""
+        after, left = None, most
+        while left is None or left > 0:
+            limit = _PAGE if left is None else min(_PAGE, left)
+            request = requests.list_tasks(phase=phase, tool=tool, reason=reason, limit=limit, after=after)
+            page = yield from self._ask(request, requests.read_tasks)
+            for task in page.items[:limit]:
+                yield Emit(task)
+            left = None if left is None else left - len(page.items)
+            after = page.after
+            if after is None:
+                return
+
+    def cancel(self, uid: str) -> Talk[AgentTask]:
+        """Ask for a task's end, and return it as it stands."""
+        return (yield from self._ask(requests.cancel_task(uid), requests.read_task))
+
+    def events(self, uid: str, after: int, *, follow: bool) -> Talk[None]:
+        """Emit what happens to a task, each event once and in order, through cuts and restarts of the gateway."""
+        return self._followed(uid, after, follow=follow, deadline=self._deadline(None))
+
+    def logs(self, uid: str, *, follow: bool) -> Talk[None]:
+        """Emit the text that a task's tools print."""
+        return translated(self.events(uid, 0, follow=follow), LogReader().feed)
+
+    # --- tools ---
+
+    def tools(
+        self,
+        query: str,
+        categories: Collection[str],
+        tags: Collection[str],
+        *,
+        exclude_dangerous: bool,
+        max_results: int | None,
+    ) -> Talk[list[Tool]]:
+        """Return the tools that fit, best first."""
+        request = requests.find_tools(
+            query,
+            categories=categories,
+            tags=tags,
+            exclude_dangerous=exclude_dangerous,
+            max_results=max_results,
+        )
+        return (yield from self._ask(request, requests.read_tools))
+
+    def tool(self, name: str) -> Talk[Tool]:
+        """Return a tool."""
+        return (yield from self._ask(requests.get_tool(name), requests.read_tool))
+
+    def execute(
+        self, name: str, parameters: Mapping[str, Any], timeout: float | None
+    ) -> Talk[requests.ToolResult]:
+        """Execute a tool and return its result."""
+        deadline = self._deadline(timeout)
+        # The answer comes when the tool has ended; how long it may take, its limits say.
+        silence = min(deadline.left, 86400.0)
+        answer = yield from self.sender.send(
+            requests.execute_tool(name, parameters), deadline, silence_seconds=silence
+        )
+        return requests.read_result(answer)
+
+    # --- parts ---
+
+    def _deadline(self, seconds: float | None) -> Deadline:
+        return Deadline.after(self.clock, seconds)
+
+    def _ask(
+        self, request: Request, read: Callable[[Answer], _T], deadline: Deadline | None = None
+    ) -> Talk[_T]:
+        return read((yield from self.sender.send(request, deadline or self._deadline(None))))
+
+    def _created(
+        self, body: Mapping[str, Any], key: str, wait_seconds: float, deadline: Deadline
+    ) -> Talk[AgentTask]:
+        request = requests.create_task(body, key, wait_seconds)
+        silence = wait_seconds + _GRACE_SECONDS
+        return requests.read_task((yield from self.sender.send(request, deadline, silence_seconds=silence)))
+
+    def _ended(self, uid: str, deadline: Deadline) -> Talk[AgentTask]:
+        tries = 0
+        while True:
+            seconds = deadline.at_most(_WAIT_SECONDS)
+            began = self.clock.now()
+            request, silence = requests.get_task(uid, seconds), seconds + _GRACE_SECONDS
+            task = requests.read_task(
+                (yield from self.sender.send(request, deadline, silence_seconds=silence))
+            )
+            if task.reason is not None:
+                return task
+            # A gateway that is shutting down may answer at once.
+            tries = tries + 1 if self.clock.now() - began < seconds / 2 else 0
+            if tries:
+                yield Pause(min(self.sender.backoff(tries), max(deadline.left, 0)))
+
+    def _given_up(self, body: Mapping[str, Any], key: str, uid: str | None) -> Talk[str]:
+        """Cancel the task of a caller who does not wait any more, known or not; return its id."""
+        hasty, deadline = Gateway(Sender(self.clock, 0), self.clock), self._deadline(_LAST_WORD_SECONDS)
+        if uid is None:
+            # Whether it arrived is not known. The key gives the same task, or one that ends before it begins.
+            uid = (yield from hasty._created(body, key, 0, deadline)).metadata.uid or ""
+        yield from hasty._ask(requests.cancel_task(uid), requests.read_task, deadline)
+        return uid
+
+    def _followed(self, uid: str, after: int, *, deadline: Deadline, follow: bool = True) -> Talk[None]:
+        last, tries, had_ended = after, 0, False
+        silence = _SILENCE_SECONDS if follow else _QUIET_SECONDS
+        while True:
+            before = last
+            yield from self.sender.send(
+                requests.task_events(uid, last), deadline, silence_seconds=silence, opens=True
+            )
+            reader = StreamReader()
+            while True:
+                try:
+                    data: bytes = yield Read()
+                except CutError:
+                    break
+                if not data:
+                    break
+                deadline.at_most(silence)
+                for sent in reader.feed(data):
+                    event = event_of(sent)
+                    if event.seq <= last:
+                        continue
+                    last = event.seq
+                    yield Emit(event)
+                    if isinstance(event, TaskFinished):
+                        return
+            if not follow:
+                return
+            if last > before:
+                tries = 0
+                continue
+            # A stream that ends without its last event was cut, or that event was lost with the gateway's process.
+            task = yield from self._ask(requests.get_task(uid), requests.read_task, deadline)
+            if task.reason is not None and had_ended:
+                if last > after or not after:
+                    yield Emit(_finish(task, last + 1))
+                return
+            had_ended = task.reason is not None
+            tries += 1
+            yield Pause(min(self.sender.backoff(tries), max(deadline.left, 0)))
+
+
+def body_of(task: AgentTask) -> dict[str, Any]:
+    """Return a task as it is sent: the whole manifest, without a status of its own."""
+    return task.model_copy(update={"status": None}).to_wire()
+
+
+def spec_of(task: AgentTask) -> dict[str, Any]:
+    """Return a task's spec alone, so that the gateway gives it a name that no other has."""
+    return task.spec.to_wire()
+
+
+def hand_back(task: AgentTask, on_file: OnFile) -> None:
+    """Give the files that a task brought back, as far as its status holds them."""
+    for execution in task.executions:
+        for file in execution.files:
+            if file.data is not None:
+                on_file(execution.name, file.path, file.data)
+
+
+def _new_key() -> str:
+    return str(uuid.uuid4())
+
+
+def _hearing(on_frame: OnFrame) -> Callable[[TaskEvent], Iterator[Any]]:
+    def hear(event: TaskEvent) -> Iterator[Any]:
+        frame = frame_of(event)
+        if frame is not None:
+            on_frame(*frame)
+        return iter(())
+
+    return hear
+
+
+def _finish(task: AgentTask, seq: int) -> TaskFinished:
+    status = task.status
+    assert status is not None
+    reason = status.reason or Reason.SANDBOX_FAILED
+    return TaskFinished(seq, status.phase or phase_of(reason), reason, status.message or "")
