@@ -10,13 +10,23 @@ import typer
 
 from corral import __version__
 from corral.cli.commands.doctor import doctor
+from corral.cli.commands.logs import logs
 from corral.cli.commands.run import run
+from corral.cli.commands.tasks import tasks_app
 from corral.cli.commands.tools import tools_app
 from corral.cli.commands.validate import validate
+from corral.cli.commands.whoami import whoami
 from corral.cli.exits import EXIT_STATUSES, BadInputError, Exit, ReaderGoneError, UnwritableError
+from corral.cli.gateway import Gateway, told
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_COMMANDS = frozenset({"run", "tools", "validate", "doctor"})
+#: Of this package; those that work at a gateway, too or only, and those of this machine.
+_REMOTE = frozenset({"run", "tools", "tasks", "logs", "whoami"})
+_COMMANDS = _REMOTE | {"validate", "doctor"}
+#: Options of ``corral`` itself that take a value.
+_WITH_VALUE = ("--gateway", "--api-key-file")
+#: Of other packages.
+_INSTALLED_REMOTE = frozenset({"audit"})
 _SUMMARY = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
 
@@ -27,15 +37,39 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 
 def _root(
+    context: typer.Context,
     *,
-    version: Annotated[  # its callback acts
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="CORRAL_GATEWAY",
+            help="Run tasks at this gateway, not on this machine. Its API key comes from CORRAL_API_KEY.",
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Read the gateway's API key from a file.")
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback acts
         bool,
         typer.Option(
             "--version", "-V", callback=_show_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
-    pass
+    if gateway:
+        _refuse_of_this_machine(context)
+        context.obj = Gateway(gateway, api_key_file)
+    elif api_key_file is not None:
+        raise BadInputError("--api-key-file goes with --gateway URL")
+
+
+def _refuse_of_this_machine(context: typer.Context) -> None:
+    """Refuse ``--gateway`` before a command that would pass it over."""
+    command = context.invoked_subcommand
+    source = context.get_parameter_source("gateway")
+    if source is not None and source.name == "COMMANDLINE" and command not in _REMOTE | _INSTALLED_REMOTE:
+        raise BadInputError(f"corral {command} is about this machine; --gateway means nothing to it")
 
 
 def build_app() -> typer.Typer:
@@ -53,6 +87,9 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     app.command("run", epilog=EXIT_STATUSES)(run)
     app.add_typer(tools_app, name="tools")
+    app.add_typer(tasks_app, name="tasks")
+    app.command("logs", epilog=EXIT_STATUSES)(logs)
+    app.command("whoami", epilog=EXIT_STATUSES)(whoami)
     app.command("validate", epilog=EXIT_STATUSES)(validate)
     app.command("doctor", epilog=EXIT_STATUSES)(doctor)
     if not _names_own_command(sys.argv[1:]):
@@ -62,7 +99,14 @@ def build_app() -> typer.Typer:
 
 def _names_own_command(arguments: Sequence[str]) -> bool:
     """Whether no other package has to be asked for its commands: finding them costs every start some milliseconds."""
-    first = next((word for word in arguments if not word.startswith("-")), None)
+    words = iter(arguments)
+    first = None
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            first = word
+            break
     return first in _COMMANDS or (first is None and bool({"-V", "--version"} & set(arguments)))
 
 
@@ -99,12 +143,16 @@ def _tell(error: Exception) -> Exit | None:
     """Say what went wrong and return the exit status; None where it is a fault of ours."""
     # Imported only now: errors are rare, and what they need costs every start.
     from corral.cli.terminal import Terminal, forget_streams
+    from corral.client.gateway.errors import GatewayError
     from corral.sandbox.errors import IsolationUnavailableError
 
     remedy = None
+    problems: Sequence[str]
     match error:
         case BadInputError():
             status, problems, remedy = Exit.BAD_INPUT, error.problems, error.remedy
+        case GatewayError():
+            status, problems, remedy = told(error)
         case IsolationUnavailableError():
             status, problems, remedy = Exit.NO_ISOLATION, (f"nothing ran: {error.missing}",), error.remedy
         case ReaderGoneError():

@@ -11,10 +11,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from corral.api import AgentTask, Frame
-from corral.catalogue import Catalogue
+from corral.cli.clients import OpenClient
 from corral.cli.exits import Exit
-from corral.client.asynchronous import AsyncClient
-from corral.client.backends import BackendName
 
 #: Started ahead for many tasks; each waits with a few megabytes.
 _MOST_WAITING = 4
@@ -66,11 +64,7 @@ class Outcome:
 
 
 def run_tasks(
-    tasks: Sequence[AgentTask],
-    catalogue: Catalogue,
-    observer: Observer,
-    parallel: int,
-    backend: BackendName | None = None,
+    tasks: Sequence[AgentTask], open_client: OpenClient, observer: Observer, parallel: int
 ) -> Outcome:
     """Run tasks to their ends.
 
@@ -79,23 +73,20 @@ def run_tasks(
 
     Raises:
         IsolationUnavailableError: this machine cannot isolate, so nothing ran.
+        GatewayError: the gateway that runs them refused, or went away.
         ReaderGoneError: nobody reads the output any more; the tasks were ended.
     """
-    return asyncio.run(_run(tasks, catalogue, observer, min(parallel, len(tasks)), backend))
+    return asyncio.run(_run(tasks, open_client, observer, min(parallel, len(tasks))))
 
 
 async def _run(
-    tasks: Sequence[AgentTask],
-    catalogue: Catalogue,
-    observer: Observer,
-    parallel: int,
-    backend: BackendName | None,
+    tasks: Sequence[AgentTask], open_client: OpenClient, observer: Observer, parallel: int
 ) -> Outcome:
     cancel = asyncio.Event()
     found: dict[int, AgentTask] = {}
     waiting = 0 if len(tasks) == 1 else min(parallel, _MOST_WAITING)
     with _interruptible(cancel, observer) as interruption:
-        async with AsyncClient(catalogue=catalogue, waiting=waiting, backend=backend) as client:
+        async with open_client(waiting) as client:
             remaining = iter(enumerate(tasks))
 
             async def work() -> None:

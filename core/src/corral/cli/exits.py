@@ -20,6 +20,8 @@ class Exit(IntEnum):
     """The command line or a manifest is wrong; nothing ran."""
     NO_ISOLATION = 3
     """This machine cannot isolate, so nothing ran."""
+    NO_GATEWAY = 4
+    """The gateway is not there, or did not let the request in."""
     INTERRUPTED = 130
     """Ctrl-C (128 + SIGINT, as shells count)."""
     READER_GONE = 141
@@ -34,7 +36,7 @@ class Exit(IntEnum):
 #: For the end of ``--help``.
 EXIT_STATUSES = (
     "Exit status: 0 every task succeeded, 1 a task failed, 2 bad input (nothing ran), "
-    "3 this machine cannot isolate (nothing ran), 130 interrupted."
+    "3 this machine cannot isolate (nothing ran), 4 the gateway is not there or does not let you in, 130 interrupted."
 )
 
 

@@ -3,11 +3,12 @@
 Whatever can be known to be wrong before anything runs is refused here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from corral.api import AgentTask, AgentTaskSpec, Tool, Workspace
+from corral.api import AgentTask, AgentTaskSpec, ObjectMeta, Tool, Workspace
 from corral.catalogue import Catalogue, ToolNotFoundError, normalise, validate_arguments
 from corral.cli.arguments import parse_arguments
 from corral.cli.exits import BadInputError
@@ -20,6 +21,9 @@ from corral.cli.intake import (
     read_text,
 )
 from corral.cli.manifests import build_catalogue, read_manifests
+
+#: Returns a gateway's tool by its name.
+FetchTool: TypeAlias = Callable[[str], Tool]
 
 _MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -52,18 +56,19 @@ class Request:
     notes: tuple[str, ...] = ()
 
 
-def read_request(options: RunOptions, *, shows_files: bool) -> Request:
+def read_request(options: RunOptions, *, shows_files: bool, fetch_tool: FetchTool | None = None) -> Request:
     """Read what is to run.
 
     Args:
         options: the command line.
         shows_files: the output has a place for files that came back, so that they need no directory.
+        fetch_tool: where it is to run at a gateway: returns a tool of it.
 
     Raises:
         BadInputError: it cannot be run as it stands.
     """
     if options.sources:
-        return _from_manifests(options)
+        return _from_manifests(options, is_remote=fetch_tool is not None)
     if not options.words:
         raise BadInputError(
             "nothing to run",
@@ -76,10 +81,10 @@ def read_request(options: RunOptions, *, shows_files: bool) -> Request:
         )
     if options.read_only and options.workspace is None:
         raise BadInputError("--read-only goes with --workspace DIR")
-    return _from_words(options)
+    return _from_words(options, fetch_tool)
 
 
-def _from_manifests(options: RunOptions) -> Request:
+def _from_manifests(options: RunOptions, *, is_remote: bool) -> Request:
     # Said rather than passed over: whoever adds --limit to -f believes that it holds.
     misplaced: Mapping[str, tuple[object, str]] = {
         options.words[0] if options.words else "": (
@@ -106,17 +111,24 @@ def _from_manifests(options: RunOptions) -> Request:
             f"there is no AgentTask in {', '.join(options.sources)}, only {kinds}",
             "Give the file with the task too; corral run TOOL --tools FILE runs a tool by its name",
         )
-    names = ", ".join(str(pool.metadata.name) for pool in manifests.pools)
-    note = (
-        f"SandboxPool {names} is not used here: pools belong to a cluster (kubectl apply)" if names else None
-    )
-    return Request(tuple(manifests.tasks), catalogue, by_name=False, notes=(note,) if note else ())
+    notes = []
+    if manifests.pools:
+        names = ", ".join(str(pool.metadata.name) for pool in manifests.pools)
+        notes.append(f"SandboxPool {names} is not used here: pools belong to a cluster (kubectl apply)")
+    if manifests.tools and is_remote:
+        names = ", ".join(tool.name for tool in manifests.tools)
+        notes.append(f"Tool {names} is not sent: a gateway runs the tools that are registered there")
+    return Request(tuple(manifests.tasks), catalogue, by_name=False, notes=tuple(notes))
 
 
-def _from_words(options: RunOptions) -> Request:
+def _from_words(options: RunOptions, fetch_tool: FetchTool | None) -> Request:
     name, *words = options.words
-    catalogue = build_catalogue(options.tools)
-    tool = _tool(catalogue, name)
+    if fetch_tool is None:
+        catalogue = build_catalogue(options.tools)
+        tool = _tool(catalogue, name)
+    else:
+        tool = fetch_tool(name)
+        catalogue = Catalogue([tool])
     stdin = StandardInput()
     problems: list[str] = []
     remedies: list[str] = []
@@ -136,7 +148,10 @@ def _from_words(options: RunOptions) -> Request:
             remedies += [error.remedy] if error.remedy else []
     if problems:
         raise BadInputError(problems, " · ".join(remedies) or None)
-    return Request((_task(tool, options, given),), catalogue, by_name=True)
+    name = normalise(tool.name)
+    # Here the name is for people; where many callers' tasks live together, no two may have the same.
+    metadata = ObjectMeta(name=name) if fetch_tool is None else ObjectMeta(generate_name=f"{name}-")
+    return Request((_task(tool, metadata, options, given),), catalogue, by_name=True)
 
 
 def _tool(catalogue: Catalogue, name: str) -> Tool:
@@ -173,10 +188,8 @@ def _workspace(options: RunOptions) -> Workspace | None:
     return Workspace(host_path=str(path.resolve()), read_only=options.read_only)
 
 
-def _task(tool: Tool, options: RunOptions, given: Mapping[str, object]) -> AgentTask:
+def _task(tool: Tool, metadata: ObjectMeta, options: RunOptions, given: Mapping[str, object]) -> AgentTask:
     from pydantic import ValidationError
-
-    from corral.api import ObjectMeta
 
     spec = {
         "tool": tool.name,
@@ -184,8 +197,6 @@ def _task(tool: Tool, options: RunOptions, given: Mapping[str, object]) -> Agent
         **{name: value for name, value in given.items() if value is not None},
     }
     try:
-        return AgentTask(
-            metadata=ObjectMeta(name=normalise(tool.name)), spec=AgentTaskSpec.model_validate(spec)
-        )
+        return AgentTask(metadata=metadata, spec=AgentTaskSpec.model_validate(spec))
     except ValidationError as error:
         raise BadInputError(option_problems(error, AgentTaskSpec, "")) from None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from corral.api import AgentTask, Reason
+from corral.cli.clients import OpenClient
 from corral.cli.documents import document, kubernetes_list
 from corral.cli.execution import Observer, Outcome, run_tasks
 from corral.cli.exits import Exit
@@ -24,7 +25,6 @@ from corral.cli.summary import (
 )
 from corral.cli.terminal import Terminal
 from corral.cli.visible import visible
-from corral.client.backends import BackendName
 
 
 @dataclass
@@ -66,11 +66,11 @@ class _Returned:
 def run_request(
     request: Request,
     terminal: Terminal,
+    open_client: OpenClient,
     *,
     style: Format,
     parallel: int,
     output_dir: str | None,
-    backend: BackendName | None = None,
 ) -> int:
     """Run what was asked for and show it.
 
@@ -86,7 +86,7 @@ def run_request(
     returned = _Returned(None if output_dir is None else Path(output_dir), request.tasks)
     observer = _observer(request, terminal, returned, style)
     try:
-        outcome = run_tasks(request.tasks, request.catalogue, observer, parallel, backend)
+        outcome = run_tasks(request.tasks, open_client, observer, parallel)
     finally:
         if isinstance(observer, Bar):
             observer.close()

@@ -1,19 +1,25 @@
 """``corral run``."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from corral.cli.completion import complete_words
 from corral.cli.formats import Format
+from corral.cli.gateway import Gateway, gateway_of, refuse_local
 from corral.cli.options import Backend, Output, ToolDirectories
+
+if TYPE_CHECKING:
+    from corral.api import Tool
+    from corral.cli.request import RunOptions
 
 #: More at once than cores does not end sooner; fewer on a large machine leaves memory to others.
 _PARALLEL = min(4, os.cpu_count() or 1)
 
 
 def run(
+    context: typer.Context,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -76,7 +82,7 @@ def run(
     """Run a tool, or the tasks of manifests, each call alone in a single-use sandbox.
 
     What a single task prints is shown as it comes, then its result; many tasks end in a table. With -o json
-    or yaml the tasks are printed with their status.
+    or yaml the tasks are printed with their status. With corral --gateway URL run the same happens there.
 
     Ctrl-C cancels in good order, a second one ends everything at once.
 
@@ -85,6 +91,9 @@ def run(
     corral run python code=@script.py --limit memory=256Mi --workspace .
     corral run -f tasks/ --parallel 8 -o json
     """  # noqa: D301 - the control character keeps the lines after it as they are
+    from functools import partial
+
+    from corral.cli.clients import OpenClient, at_gateway, on_this_machine
     from corral.cli.request import RunOptions, read_request
     from corral.cli.session import run_request
     from corral.cli.terminal import Terminal
@@ -101,15 +110,43 @@ def run(
         output_dir=output_dir,
         tools=tuple(tools or ()),
     )
-    request = read_request(options, shows_files=output is not Format.TABLE)
-    terminal = Terminal()
+    gateway = gateway_of(context)
+    if gateway is not None:
+        _refuse_local(context, options)
+    request = read_request(
+        options,
+        shows_files=output is not Format.TABLE,
+        fetch_tool=None if gateway is None else partial(_fetch_tool, gateway),
+    )
+    open_client: OpenClient
+    if gateway is None:
+        open_client = partial(on_this_machine, request.catalogue, backend)
+    else:
+        open_client = partial(at_gateway, gateway, is_one=len(request.tasks) == 1)
     raise typer.Exit(
         run_request(
             request,
-            terminal,
+            Terminal(),
+            open_client,
             style=output,
             parallel=parallel,
             output_dir=output_dir,
-            backend=backend,
         )
     )
+
+
+def _refuse_local(context: typer.Context, options: "RunOptions") -> None:
+    source = context.get_parameter_source("backend")
+    asked = source is not None and source.name == "COMMANDLINE"
+    refuse_local(
+        {
+            "--workspace": (options.workspace, "the directory is on this machine; --file sends files"),
+            "--tools": (options.tools, "it has tools of its own, which corral tools lists"),
+            "--backend": (asked, "where it makes sandboxes is its own affair"),
+        }
+    )
+
+
+def _fetch_tool(gateway: Gateway, name: str) -> "Tool":
+    with gateway.client() as client:
+        return client.tool(name)

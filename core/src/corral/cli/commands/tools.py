@@ -3,29 +3,20 @@
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from corral.cli.commands.groups import DefaultCommand
 from corral.cli.completion import complete_tool
 from corral.cli.exits import EXIT_STATUSES
 from corral.cli.formats import Format
+from corral.cli.gateway import gateway_of, refuse_local
 from corral.cli.options import Output, ToolDirectories
 
 _SEARCH = "search"
-
-
-class _SearchByDefault(TyperGroup):
-    """``corral tools QUERY`` is ``corral tools search QUERY``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        names = {*self.commands, *ctx.help_option_names}
-        # The shell asks with nothing at all, and is offered the commands.
-        if (args and args[0] not in names) or not (args or ctx.resilient_parsing):
-            args = [_SEARCH, *args]
-        return super().parse_args(ctx, args)
+_REGISTER = "it has tools of its own"
 
 
 tools_app = typer.Typer(
-    cls=_SearchByDefault,
+    cls=DefaultCommand.named(_SEARCH),
     help="List the tools, or those that fit a query: corral tools [QUERY]. Show one: corral tools show NAME.",
     epilog=EXIT_STATUSES,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,6 +25,7 @@ tools_app = typer.Typer(
 
 @tools_app.command(_SEARCH)
 def search(
+    context: typer.Context,
     query: Annotated[
         list[str] | None,
         typer.Argument(metavar="[QUERY]", help="Words to look for in name, tags, category and description."),
@@ -58,18 +50,21 @@ def search(
     from corral.cli.manifests import build_catalogue
     from corral.cli.terminal import Terminal
 
-    found = build_catalogue(tools or ()).discover(
-        " ".join(query or ()),
-        category or (),
-        tag or (),
-        exclude_dangerous=exclude_dangerous,
-        max_results=most,
-    )
+    gateway = gateway_of(context)
+    options: dict[str, Any] = {"exclude_dangerous": exclude_dangerous, "max_results": most}
+    words, categories, tags = " ".join(query or ()), category or (), tag or ()
+    if gateway is None:
+        found = build_catalogue(tools or ()).discover(words, categories, tags, **options)
+    else:
+        refuse_local({"--tools": (tools, _REGISTER)})
+        with gateway.client() as client:
+            found = client.tools(words, categories, tags, **options)
     list_tools(found, Terminal(), output)
 
 
 @tools_app.command("show")
 def show(
+    context: typer.Context,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The tool's name.", autocompletion=complete_tool)
     ],
@@ -84,6 +79,12 @@ def show(
     from corral.cli.manifests import build_catalogue
     from corral.cli.terminal import Terminal
 
+    gateway = gateway_of(context)
+    if gateway is not None:
+        refuse_local({"--tools": (tools, _REGISTER)})
+        with gateway.client() as client:
+            show_tool(client.tool(name), Terminal(), output)
+        return
     try:
         tool = build_catalogue(tools or ()).get(name)
     except ToolNotFoundError as error:

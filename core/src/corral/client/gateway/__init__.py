@@ -27,7 +27,7 @@ from corral.client.gateway.events import (
     TaskEvent,
     TaskFinished,
 )
-from corral.client.gateway.requests import ToolResult
+from corral.client.gateway.requests import Identity, ToolResult
 from corral.client.gateway.synchronous import GatewayClient
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "GatewayClient",
     "GatewayError",
     "GatewayFaultError",
+    "Identity",
     "InvalidRequestError",
     "LogText",
     "NotFoundError",

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import Field, ValidationError
 
 from corral.api import AgentTask, Phase, Reason, Tool, format_duration
 from corral.api.model import ApiModel
 from corral.client.gateway.conversation import Answer, Request
 from corral.client.gateway.errors import AnswerError
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=ApiModel)
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -35,6 +35,22 @@ class TaskPage:
     items: tuple[AgentTask, ...]
     #: Gives the next page; None: there is none.
     after: str | None
+
+
+class Identity(ApiModel):
+    """Who somebody is at a gateway, and what they may do there: the answer of ``GET /v1/whoami``."""
+
+    name: str = Field(description="Whose tasks, files and events it sees.")
+    role: str | None = Field(None, description="Absent where scopes were given one by one.")
+    scopes: tuple[str, ...] = Field((), description="What it may do.")
+    credential: str = Field("", description="How it proved itself.")
+    credential_id: str = Field("", description="As the audit has it; nothing secret.")
+    expires_at: str | None = Field(None, description="When the credential ends, where that is known.")
+    namespace: str | None = Field(None, description="The tenant that it belongs to, where it says so itself.")
+    granted_permissions: tuple[str, ...] = Field((), description="Beyond what everybody's tools may do.")
+    tools: tuple[str, ...] | None = Field(
+        None, description="The only tools that it may use; None: every one."
+    )
 
 
 # --- tasks ---
@@ -109,6 +125,11 @@ def execute_tool(name: str, parameters: Mapping[str, Any]) -> Request:
     return Request("POST", "/tools/execute", headers=_JSON, body=_json(body), repeatable=False)
 
 
+def whoami() -> Request:
+    """Ask who one is."""
+    return Request("GET", "/v1/whoami")
+
+
 # --- answers ---
 
 
@@ -140,6 +161,11 @@ def read_result(answer: Answer) -> ToolResult:
     """Return the result that an answer is."""
     body = read_json(answer)
     return ToolResult(bool(body.get("success")), body.get("output"), body.get("error"))
+
+
+def read_identity(answer: Answer) -> Identity:
+    """Return who an answer says that one is."""
+    return _model(read_json(answer), Identity)
 
 
 def read_json(answer: Answer) -> dict[str, Any]:
@@ -180,9 +206,7 @@ def not_understood(why: str) -> AnswerError:
 def _model(data: Any, model: type[_Model]) -> _Model:
     """Read a resource. A newer gateway may say more of it than this client knows."""
     try:
-        return model.model_validate(
-            data, extra="ignore", by_alias=True, by_name=not issubclass(model, ApiModel)
-        )
+        return model.model_validate(data, extra="ignore", by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise not_understood(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

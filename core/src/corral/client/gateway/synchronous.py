@@ -8,7 +8,7 @@ from typing import Any, Self
 from corral.api import AgentTask, Limits, Phase, Reason, Tool
 from corral.client.gateway.events import LogText, TaskEvent
 from corral.client.gateway.place import Place, import_httpx
-from corral.client.gateway.requests import ToolResult
+from corral.client.gateway.requests import Identity, ToolResult
 from corral.client.gateway.retrying import Clock, Sender
 from corral.client.gateway.talks import Gateway, OnFile, OnFrame, body_of, hand_back, spec_of
 from corral.client.tasks import Files, build_task
@@ -198,6 +198,10 @@ class GatewayClient:
         It knows no idempotency keys: a request that was cut raises, for it may have run. ``run`` is the sure way.
         """
         return self._line.run(self._gateway.execute(tool, parameters or {}, timeout))
+
+    def whoami(self) -> Identity:
+        """Return who the gateway takes one for, and what one may do there."""
+        return self._line.run(self._gateway.whoami())
 
     def close(self) -> None:
         """Close the connections. Tasks go on."""

@@ -174,6 +174,10 @@ class Gateway:
         )
         return requests.read_result(answer)
 
+    def whoami(self) -> Talk[requests.Identity]:
+        """Return who the gateway takes the caller for."""
+        return (yield from self._ask(requests.whoami(), requests.read_identity))
+
     # --- parts ---
 
     def _deadline(self, seconds: float | None) -> Deadline:
