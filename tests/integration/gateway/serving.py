@@ -37,3 +37,10 @@ def serving(
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
+
+
+def new_key(directory: Path, caller: str = "someone", role: str = "runner") -> str:
+    """Make a key of the gateway that lives there."""
+    made = corral(directory, "keys", "create", caller, "--role", role)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip().splitlines()[0]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -155,7 +155,7 @@ class AsyncGatewayClient:
         tool: str | None = None,
         reason: Reason | str | None = None,
         most: int | None = None,
-    ) -> AsyncIterator[AgentTask]:
+    ) -> AsyncGenerator[AgentTask, None]:
         """Iterate over the caller's tasks, newest first; pages are fetched as they are needed."""
         return self._line.iterate(self._gateway.tasks(phase, tool, reason, most))
 
@@ -163,8 +163,10 @@ class AsyncGatewayClient:
         """Ask for a task's end, and return it as it stands; ``wait`` returns it ended."""
         return await self._line.run(self._gateway.cancel(task_id))
 
-    def events(self, task_id: str, *, after: int = 0, follow: bool = True) -> AsyncIterator[TaskEvent]:
+    def events(self, task_id: str, *, after: int = 0, follow: bool = True) -> AsyncGenerator[TaskEvent, None]:
         """Iterate over what happens to a task: each event once, in order, through cuts and restarts of the gateway.
+
+        Whoever stops before the end closes it: ``async with contextlib.aclosing(client.events(…)) as events``.
 
         Args:
             task_id: of the task.
@@ -173,7 +175,7 @@ class AsyncGatewayClient:
         """
         return self._line.iterate(self._gateway.events(task_id, after, follow=follow))
 
-    def logs(self, task_id: str, *, follow: bool = True) -> AsyncIterator[LogText]:
+    def logs(self, task_id: str, *, follow: bool = True) -> AsyncGenerator[LogText, None]:
         """Iterate over the text that a task's tools print, as it comes."""
         return self._line.iterate(self._gateway.logs(task_id, follow=follow))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 import httpx
@@ -48,7 +48,7 @@ class Performer:
         finally:
             line.close()
 
-    def iterate(self, talk: Talk[None]) -> Iterator[Any]:
+    def iterate(self, talk: Talk[None]) -> Generator[Any, None, None]:
         """Perform a conversation, and yield what it emits."""
         line, conversation = _Line(self._http), Conversation(talk)
         try:
@@ -132,7 +132,7 @@ class AsyncPerformer:
         finally:
             await line.close()
 
-    async def iterate(self, talk: Talk[None]) -> AsyncIterator[Any]:
+    async def iterate(self, talk: Talk[None]) -> AsyncGenerator[Any, None]:
         """Perform a conversation, and yield what it emits."""
         line, conversation = _AsyncLine(self._http), Conversation(talk)
         try:

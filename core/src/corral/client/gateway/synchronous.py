@@ -1,7 +1,7 @@
 """The gateway's client for programs without an event loop."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -147,7 +147,7 @@ class GatewayClient:
         tool: str | None = None,
         reason: Reason | str | None = None,
         most: int | None = None,
-    ) -> Iterator[AgentTask]:
+    ) -> Generator[AgentTask, None, None]:
         """Iterate over the caller's tasks, newest first; pages are fetched as they are needed."""
         return self._line.iterate(self._gateway.tasks(phase, tool, reason, most))
 
@@ -155,7 +155,9 @@ class GatewayClient:
         """Ask for a task's end, and return it as it stands; ``wait`` returns it ended."""
         return self._line.run(self._gateway.cancel(task_id))
 
-    def events(self, task_id: str, *, after: int = 0, follow: bool = True) -> Iterator[TaskEvent]:
+    def events(
+        self, task_id: str, *, after: int = 0, follow: bool = True
+    ) -> Generator[TaskEvent, None, None]:
         """Iterate over what happens to a task: each event once, in order, through cuts and restarts of the gateway.
 
         Args:
@@ -165,7 +167,7 @@ class GatewayClient:
         """
         return self._line.iterate(self._gateway.events(task_id, after, follow=follow))
 
-    def logs(self, task_id: str, *, follow: bool = True) -> Iterator[LogText]:
+    def logs(self, task_id: str, *, follow: bool = True) -> Generator[LogText, None, None]:
         """Iterate over the text that a task's tools print, as it comes."""
         return self._line.iterate(self._gateway.logs(task_id, follow=follow))
 
