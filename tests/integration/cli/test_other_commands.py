@@ -230,7 +230,8 @@ def test_there_is_a_completion_script_for_each_shell(corral: Corral, shell: str)
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("corral ", ["run", "validate", "doctor", "serve", "tools", "keys"]),
+        ("corral ru", ["run"]),
+        ("corral ta", ["tasks"]),
         ("corral run cal", ["calculator"]),
         ("corral run read_f", ["read_file"]),
         ("corral run calculator ", ["expression="]),

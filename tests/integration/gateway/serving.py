@@ -1,14 +1,22 @@
 """Serves by the real command, in a process of its own, over a real socket."""
 
+import asyncio
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+from corral_gateway.identity.api_key import make_key
+from corral_gateway.identity.key_store import KeyStore
+from corral_gateway.identity.roles import Role
+from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
 from eventually import eventually
 
 CORRAL = Path(sys.executable).with_name("corral")
@@ -39,8 +47,16 @@ def serving(
         process.wait(timeout=60)
 
 
-def new_key(directory: Path, caller: str = "someone", role: str = "runner") -> str:
-    """Make a key of the gateway that lives there."""
-    made = corral(directory, "keys", "create", caller, "--role", role)
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip().splitlines()[0]
+def new_key(directory: Path, caller: str = "someone", role: Role = Role.RUNNER) -> str:
+    """Make a key of the gateway that lives there, as ``corral keys create`` does, in a fraction of its time."""
+    kept, text = make_key(caller, role, datetime.now(UTC))
+
+    async def add() -> None:
+        database = Database(Settings(_env_file=None, CORRAL_DATA_DIR=directory / "data").database_url)
+        await KeyStore(database).add(kept)
+        await database.close()
+
+    # On a thread of its own: who calls may have an event loop.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, add()).result()
+    return text

@@ -32,6 +32,7 @@ from corral.client.gateway import (
     UnauthenticatedError,
     UnreachableError,
 )
+from corral_gateway.identity.roles import Role
 from eventually import eventually, eventually_async
 from integration.gateway.cutting_proxy import proxied
 from integration.gateway.running import CALCULATE
@@ -47,7 +48,7 @@ class Served:
     url: str
     directory: Path
 
-    def key(self, caller: str, role: str = "runner") -> str:
+    def key(self, caller: str, role: Role = Role.RUNNER) -> str:
         """Make a key."""
         return new_key(self.directory, caller, role)
 
@@ -370,7 +371,7 @@ def test_M5_each_refusal_has_a_class_a_reason_and_what_to_do(served: Served, cli
             nobody.tools()
         assert "corral keys create" in (closed.value.remedy or "")
         assert "nothing" not in str(closed.value)
-    with GatewayClient(served.url, api_key=served.key("viewer", "viewer")) as viewer:
+    with GatewayClient(served.url, api_key=served.key("viewer", Role.VIEWER)) as viewer:
         assert viewer.tools()
         with pytest.raises(ForbiddenError):
             viewer.run("calculator", expression="1")
