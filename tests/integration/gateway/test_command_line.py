@@ -281,7 +281,7 @@ def _at_no_url(remote: Remote) -> Ended:
 @pytest.mark.parametrize(
     ("use", "status", "problem", "remedy"),
     [
-        (_without_a_key, 4, "a key is needed", "CORRAL_API_KEY"),
+        (_without_a_key, 4, "is needed", "CORRAL_API_KEY"),
         (_with_a_wrong_key, 4, "not valid", "CORRAL_API_KEY"),
         (_where_none_is, 4, "cannot be reached", "corral serve"),
         (_at_no_url, 2, "no URL", "http://127.0.0.1:8000"),
