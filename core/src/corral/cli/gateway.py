@@ -85,7 +85,7 @@ def told(error: "GatewayError") -> tuple[Exit, list[str], str | None]:
             remedy = remedy or "corral whoami says what your key may do"
         case errors.NotFoundError():
             lists = "corral tools" if error.reason == "ToolNotFound" else "corral tasks"
-            remedy = remedy or f"{lists} lists what there is for you"
+            remedy = remedy or f"{lists} lists yours"
         case errors.RateLimitedError() | errors.UnavailableError() if error.retry_after_seconds:
             remedy = f"try again in {error.retry_after_seconds:.0f} seconds"
         case errors.GatewayFaultError() if error.request_id:

@@ -125,7 +125,11 @@ def event_of(sent: ServerSent) -> TaskEvent:
             case "started":
                 return ExecutionStarted(seq, execution, int(data.get("attempt", 1)))
             case "output":
-                raw = b64decode(data["base64"]) if "base64" in data else _bytes(str(data["text"]))
+                raw = (
+                    b64decode(data["base64"], validate=True)
+                    if "base64" in data
+                    else _bytes(str(data["text"]))
+                )
                 return OutputPiece(seq, execution, str(data["stream"]), raw)
             case "progress":
                 fraction = data.get("fraction")
