@@ -1,10 +1,20 @@
 """An API server in memory: objects with versions, checked as the real one checks them, and trouble on demand."""
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from corral.cluster.port import PODS, AlreadyExists, Conflict, NotFound, ObjectKey, Resource
+from corral.cluster.port import (
+    PODS,
+    AlreadyExists,
+    Conflict,
+    Gone,
+    NotFound,
+    ObjectKey,
+    Resource,
+    Unavailable,
+)
 
 Json = dict[str, Any]
 #: Called before each request with the verb, the plural and the name, which for a log is its stream; it may wait, or
@@ -17,7 +27,7 @@ class Body(dict[str, Any]):
 
 
 class ApiServer:
-    """What the operator sees of a cluster."""
+    """What operator and gateway see of a cluster."""
 
     def __init__(self, page: int = 100) -> None:
         self.objects: dict[tuple[str, str, str], Json] = {}
@@ -28,8 +38,15 @@ class ApiServer:
         self.printed: dict[str, bytes] = {}
         #: Called with a page when the next one, or the end, is asked for.
         self.after_page: Callable[[list[Json]], None] = lambda _: None
+        #: Watches cannot go on from a version before this one.
+        self.forgotten = 0
+        #: How many watches are open.
+        self.watches = 0
         self._page = page
         self._version = 100
+        self._history: list[tuple[int, str, Resource, Json]] = []
+        self._news = asyncio.Event()
+        self._cuts = 0
 
     def put(self, resource: Resource, body: Mapping[str, Any]) -> Json:
         """Somebody writes an object."""
@@ -37,10 +54,22 @@ class ApiServer:
         stored = copy.deepcopy(dict(body))
         stored["metadata"] |= {"resourceVersion": str(self._version)}
         stored["metadata"].setdefault("uid", f"uid-{self._version}")
-        self.objects[self._key(resource, stored["metadata"]["namespace"], stored["metadata"]["name"])] = (
-            stored
-        )
+        key = self._key(resource, stored["metadata"]["namespace"], stored["metadata"]["name"])
+        self._tell("MODIFIED" if key in self.objects else "ADDED", resource, stored)
+        self.objects[key] = stored
         return copy.deepcopy(stored)
+
+    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+        """Somebody deletes an object."""
+        self._version += 1
+        gone = self.objects.pop(self._key(resource, namespace, name))
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        self._tell("DELETED", resource, gone)
+
+    def cut_watches(self) -> None:
+        """End every watch that is open, as a broken connection does."""
+        self._cuts += 1
+        self._wake()
 
     def asked(self, verb: str, plural: str) -> int:
         """Return how often something was asked for."""
@@ -96,15 +125,58 @@ class ApiServer:
     async def delete(self, resource: Resource, key: ObjectKey, *, grace_seconds: int | None = None) -> None:
         del grace_seconds
         await self._begin("delete", resource, key.name)
-        self.objects.pop(self._key(resource, key.namespace, key.name), None)
+        if self._key(resource, key.namespace, key.name) in self.objects:
+            self.remove(resource, key.namespace, key.name)
 
     async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int, stream: str) -> bytes:
         del namespace, pod, container
         await self._begin("logs", PODS, stream)
         return self.printed[stream][:limit_bytes]
 
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        version: str,
+        *,
+        seconds: int,
+        field_selector: str = "",
+        on_open: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Json]:
+        del seconds, field_selector
+        await self._begin("watch", resource, "")
+        seen, cuts = int(version), self._cuts
+        if seen < self.forgotten:
+            raise Gone(410, "Expired", "too old resource version", {})
+        on_open()
+        self.watches += 1
+        try:
+            while True:
+                news = self._news
+                for number, kind, told, body in list(self._history):
+                    if (
+                        number > seen
+                        and told is resource
+                        and namespace in {None, body["metadata"]["namespace"]}
+                    ):
+                        seen = number
+                        yield {"type": kind, "object": copy.deepcopy(body)}
+                if cuts != self._cuts:
+                    raise Unavailable("the watch broke")
+                await news.wait()
+        finally:
+            self.watches -= 1
+
     async def close(self) -> None:
         return
+
+    def _tell(self, kind: str, resource: Resource, body: Json) -> None:
+        self._history.append((self._version, kind, resource, copy.deepcopy(body)))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def _begin(self, verb: str, resource: Resource, name: str) -> None:
         self.requests.append((verb, resource.plural, name))
