@@ -139,6 +139,61 @@ def test_B8_a_task_that_is_run_with_callbacks_tells_them_what_it_says(client: Ga
     assert files == [("main", "out.txt", b"two\n")]
 
 
+def test_B15_files_of_any_size_go_in_and_come_back(client: GatewayClient) -> None:
+    large = bytes(range(256)) * 4096
+    task = client.run(
+        "shell",
+        command="cat large.bin small.txt > out/both.bin; echo hi > note.txt",
+        files={"large.bin": large, "small.txt": "small\n", "out/.keep": b""},
+        outputs=["out/*.bin", "*.txt"],
+    )
+    assert task.succeeded, task.status
+    uid = task.metadata.uid or ""
+    found = {(file.path, file.size, file.is_kept) for file in client.files(uid)}
+    assert found == {("out/both.bin", len(large) + 6, True), ("note.txt", 3, True), ("small.txt", 6, True)}
+    assert client.file(uid, "out/both.bin") == large + b"small\n"
+    assert client.file(uid, "note.txt", execution="main") == b"hi\n"
+    with pytest.raises(NotFoundError) as missing:
+        client.file(uid, "large.txt")
+    assert missing.value.reason == "FileNotFound"
+
+
+def test_B15_a_task_with_files_is_made_once_though_its_answers_are_cut_off(
+    served: Served, caller: str
+) -> None:
+    key = served.key(caller)
+    files: list[tuple[str, bytes]] = []
+    task = build_task("shell", {"command": "wc -c < in.bin > out.txt; cp in.bin out.bin"}, outputs=["out.*"])
+    with proxied(served.url) as proxy, GatewayClient(proxy.url, api_key=key) as client:
+        proxy.answers_to_swallow = 2
+        ended = client.run_task(
+            task, uploads={"in.bin": b"x" * 100_000}, on_file=lambda _, path, data: files.append((path, data))
+        )
+        assert ended.succeeded, ended.status
+        assert len(list(client.tasks())) == 1
+    assert sorted(files) == [("out.bin", b"x" * 100_000), ("out.txt", b"100000\n")]
+
+
+def test_B15_results_that_are_too_large_for_a_status_come_whole(client: GatewayClient) -> None:
+    steps = [
+        {"name": f"s{number}", "tool": "python", "arguments": {"code": "'x' * 190_000"}}
+        for number in range(5)
+    ]
+    chain = AgentTask.model_validate({"metadata": {"name": "large"}, "spec": {"steps": steps}})
+    task = client.run_task(chain)
+    assert task.succeeded, task.status
+    assert [execution.result for execution in task.executions] == ["x" * 190_000] * 5
+    as_it_stands = client.get(task.metadata.uid or "")
+    assert None in [execution.result for execution in as_it_stands.executions]
+
+
+def test_B15_output_that_is_too_large_for_a_status_can_be_had_whole(client: GatewayClient) -> None:
+    printed = client.submit("python", code="print('y' * 200_000)")
+    ended = client.wait(printed.metadata.uid or "")
+    assert len(ended.stdout) < 200_000
+    assert client.output(ended.metadata.uid or "", "stdout") == b"y" * 200_000 + b"\n"
+
+
 def test_M5_tasks_are_listed_over_pages_and_narrowed(client: GatewayClient) -> None:
     for number in range(3):
         client.run("calculator", expression=f"{number}")

@@ -139,6 +139,15 @@ def test_B15_files_come_back_from_a_gateway(remote: Remote) -> None:
     assert (remote.corral.directory / "got/out.txt").read_text() == "hi\n"
 
 
+def test_B15_a_large_file_goes_to_a_gateway_and_back(remote: Remote) -> None:
+    (remote.corral.directory / "in.bin").write_bytes(bytes(range(256)) * 1024)
+    words = ("--file", "in.bin=data/in.bin", "--output-file", "out.bin", "--output-dir", "got")
+    ended = remote("run", "shell", "command=cp data/in.bin out.bin", *words)
+    assert ended.status == 0, ended.err
+    assert "wrote got/out.bin (256 KiB)" in ended.err
+    assert (remote.corral.directory / "got/out.bin").read_bytes() == bytes(range(256)) * 1024
+
+
 def test_M13_the_gateway_can_be_named_by_the_environment_and_the_key_by_a_file(remote: Remote) -> None:
     key_file = remote.corral.write("key", f"{remote.key}\n")
     named = {"CORRAL_GATEWAY": remote.url}

@@ -1,9 +1,9 @@
 """What runs the tasks of ``corral run``: this machine, or a gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from corral.api import AgentTask, AgentTaskStatus, Reason, phase_of
 from corral.catalogue import Catalogue
@@ -11,6 +11,9 @@ from corral.cli.gateway import Gateway
 from corral.client.asynchronous import AsyncClient
 from corral.client.backends import BackendName
 from corral.client.executor import OnFile, OnFrame
+
+if TYPE_CHECKING:
+    from corral.client.gateway import AsyncGatewayClient
 
 
 class Client(Protocol):
@@ -40,15 +43,29 @@ def on_this_machine(
 
 
 @asynccontextmanager
-async def at_gateway(gateway: Gateway, _waiting: int, *, is_one: bool) -> AsyncIterator[Client]:
+async def at_gateway(
+    gateway: Gateway, _waiting: int, *, is_one: bool, uploads: Mapping[str, bytes]
+) -> AsyncIterator[Client]:
     """Open a client of a gateway.
 
     Args:
         gateway: the one.
         is_one: it is for a single task, whose refusal is an error of its own; of many, each may be refused by itself.
+        uploads: files that go beside the single task.
     """
     async with gateway.async_client() as client:
-        yield client if is_one else _Each(client)
+        yield _One(client, uploads) if is_one else _Each(client)
+
+
+class _One:
+    """Sends files beside a task."""
+
+    def __init__(self, client: "AsyncGatewayClient", uploads: Mapping[str, bytes]) -> None:
+        self._client = client
+        self._uploads = uploads
+
+    async def run_task(self, task: AgentTask, **options: Any) -> AgentTask:
+        return await self._client.run_task(task, uploads=self._uploads, **options)
 
 
 class _Each:

@@ -12,6 +12,9 @@ from corral.cli.exits import BadInputError
 
 #: A spec has at most 64 KiB. More is read only so that the message can come from the spec's own check.
 _MAX_TEXT_BYTES = 1 << 20
+#: As a gateway takes files in: smaller ones stand in the task, larger ones go beside it.
+_MAX_INLINE_BYTES = 16 << 10
+_MAX_UPLOAD_BYTES = 256 << 20
 _STDIN = "-"
 
 
@@ -51,8 +54,12 @@ def read_text(reference: str, stdin: StandardInput) -> str:
     return _text(_bytes(path, _MAX_TEXT_BYTES), str(path), _MAX_TEXT_BYTES)
 
 
-def read_files(words: Sequence[str]) -> list[InputFile]:
+def read_files(words: Sequence[str], uploads: dict[str, bytes] | None = None) -> list[InputFile]:
     """Read the files of ``--file PATH[=DEST]``.
+
+    Args:
+        words: of the command line.
+        uploads: takes those that are too large to stand in a task, by their paths; None: they cannot go.
 
     Raises:
         BadInputError: with what is wrong with each.
@@ -61,11 +68,15 @@ def read_files(words: Sequence[str]) -> list[InputFile]:
     problems: list[str] = []
     for word in words:
         try:
-            files.append(_file(word))
+            file = _file(word, uploads)
         except BadInputError as error:
             problems += error.problems
+            continue
+        if file is not None:
+            files.append(file)
     if problems:
-        raise BadInputError(problems, "A directory, or a larger file, goes in with --workspace DIR")
+        larger = "A directory, or a larger file, goes in with --workspace DIR"
+        raise BadInputError(problems, larger if uploads is None else None)
     return files
 
 
@@ -137,7 +148,8 @@ def _told(problem: Problem) -> str:
     return f"{text} ({problem.remedy})" if problem.remedy else text
 
 
-def _file(word: str) -> InputFile:
+def _file(word: str, uploads: dict[str, bytes] | None) -> InputFile | None:
+    """Return the file of a word; None: it went to the uploads."""
     from pydantic import ValidationError
 
     source, equals, target = word.rpartition("=")
@@ -145,8 +157,14 @@ def _file(word: str) -> InputFile:
     if not equals or os.path.lexists(word):
         source, target = word, ""
     path = Path(source)
-    data = _bytes(path, MAX_CONTENT_CHARACTERS)
+    data = _bytes(path, MAX_CONTENT_CHARACTERS if uploads is None else _MAX_UPLOAD_BYTES)
     mode = "0755" if os.access(path, os.X_OK) else "0644"
+    if uploads is not None and len(data) > _MAX_INLINE_BYTES:
+        place = target or path.name
+        if place in uploads:
+            raise BadInputError(f'--file {word}: "{place}" is there already')
+        uploads[place] = data
+        return None
     try:
         return InputFile(path=target or path.name, mode=mode, **_content(data))
     except ValidationError as error:

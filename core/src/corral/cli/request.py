@@ -4,7 +4,7 @@ Whatever can be known to be wrong before anything runs is refused here.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,6 +54,8 @@ class Request:
     by_name: bool
     #: What the person should know of it, beside the results.
     notes: tuple[str, ...] = ()
+    #: Files that go to a gateway beside the one task, by their paths in the workspace.
+    uploads: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def read_request(options: RunOptions, *, shows_files: bool, fetch_tool: FetchTool | None = None) -> Request:
@@ -130,6 +132,7 @@ def _from_words(options: RunOptions, fetch_tool: FetchTool | None) -> Request:
         tool = fetch_tool(name)
         catalogue = Catalogue([tool])
     stdin = StandardInput()
+    uploads: dict[str, bytes] = {}
     problems: list[str] = []
     remedies: list[str] = []
     given = {}
@@ -138,7 +141,7 @@ def _from_words(options: RunOptions, fetch_tool: FetchTool | None) -> Request:
         ("arguments", lambda: _arguments(tool, words, stdin)),
         ("limits", lambda: parse_limits(options.limits)),
         ("env", lambda: parse_environment(options.env)),
-        ("files", lambda: read_files(options.files)),
+        ("files", lambda: read_files(options.files, None if fetch_tool is None else uploads)),
         ("workspace", lambda: _workspace(options)),
     ):
         try:
@@ -151,7 +154,7 @@ def _from_words(options: RunOptions, fetch_tool: FetchTool | None) -> Request:
     name = normalise(tool.name)
     # Here the name is for people; where many callers' tasks live together, no two may have the same.
     metadata = ObjectMeta(name=name) if fetch_tool is None else ObjectMeta(generate_name=f"{name}-")
-    return Request((_task(tool, metadata, options, given),), catalogue, by_name=True)
+    return Request((_task(tool, metadata, options, given),), catalogue, by_name=True, uploads=uploads)
 
 
 def _tool(catalogue: Catalogue, name: str) -> Tool:

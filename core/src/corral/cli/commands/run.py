@@ -122,7 +122,8 @@ def run(
     if gateway is None:
         open_client = partial(on_this_machine, request.catalogue, backend)
     else:
-        open_client = partial(at_gateway, gateway, is_one=len(request.tasks) == 1)
+        is_one = len(request.tasks) == 1
+        open_client = partial(at_gateway, gateway, is_one=is_one, uploads=request.uploads)
     raise typer.Exit(
         run_request(
             request,

@@ -27,7 +27,7 @@ from corral.client.gateway.events import (
     TaskEvent,
     TaskFinished,
 )
-from corral.client.gateway.requests import Identity, ToolResult
+from corral.client.gateway.requests import Identity, TaskFile, ToolResult
 from corral.client.gateway.synchronous import GatewayClient
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "RateLimitedError",
     "RefusedError",
     "TaskEvent",
+    "TaskFile",
     "TaskFinished",
     "TimedOutError",
     "ToolResult",

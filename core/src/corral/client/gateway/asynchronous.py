@@ -5,15 +5,16 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from corral.api import AgentTask, AgentTaskStatus, Limits, Phase, Reason, Tool
 from corral.client.gateway.events import LogText, TaskEvent
 from corral.client.gateway.place import Place, import_httpx
-from corral.client.gateway.requests import Identity, ToolResult
+from corral.client.gateway.requests import Identity, TaskFile, ToolResult
 from corral.client.gateway.retrying import Clock, Sender
-from corral.client.gateway.talks import Gateway, OnFile, OnFrame, body_of, hand_back, spec_of
-from corral.client.tasks import Files, build_task
+from corral.client.gateway.submitting import submission, submission_of
+from corral.client.gateway.talks import Gateway, OnFile, OnFrame
+from corral.client.tasks import Files
 
 
 class AsyncGatewayClient:
@@ -72,7 +73,7 @@ class AsyncGatewayClient:
 
         Whatever ends the call before, an interruption or ``timeout`` seconds, cancels the task.
         """
-        task = build_task(
+        asked = submission(
             tool,
             {**(arguments or {}), **more_arguments},
             limits=limits,
@@ -81,8 +82,7 @@ class AsyncGatewayClient:
             workspace=workspace,
             outputs=outputs,
         )
-        talk = self._gateway.run(spec_of(task), task.spec.idempotency_key, None, timeout)
-        return await self._line.run(talk)
+        return await self._line.run(self._gateway.run(asked, timeout))
 
     async def run_task(
         self,
@@ -91,22 +91,22 @@ class AsyncGatewayClient:
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
         cancel: asyncio.Event | None = None,
+        uploads: Mapping[str, bytes] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> AgentTask:
         """Run a task to its end; see ``AsyncClient.run_task``.
 
+        ``uploads`` are files that are too large to stand in the task, by their paths in the workspace.
+
         Frames carry no time and no process id: those are the gateway's own affair.
         """
-        if cancel is None:
-            talk = self._gateway.run(body_of(task), task.spec.idempotency_key, on_frame, timeout)
-            ended = await self._line.run(talk)
-        elif cancel.is_set():
+        if cancel is not None and cancel.is_set():
             return _never_started(task)
-        else:
-            ended = await self._cancellable(task, on_frame, cancel, timeout)
-        if on_file is not None:
-            hand_back(ended, on_file)
-        return ended
+        asked, taken_in = submission_of(task, uploads), asyncio.get_running_loop().create_future()
+        on_taken_in = None if cancel is None else taken_in.set_result
+        talk = self._gateway.run(asked, timeout, on_frame=on_frame, on_file=on_file, on_taken_in=on_taken_in)
+        async with self._cancelling(cancel, taken_in):
+            return await self._line.run(talk)
 
     # --- tasks ---
 
@@ -124,7 +124,7 @@ class AsyncGatewayClient:
         **more_arguments: Any,
     ) -> AgentTask:
         """Have a tool's task taken in, and return it as it was: with its id, ``task.metadata.uid``."""
-        task = build_task(
+        asked = submission(
             tool,
             {**(arguments or {}), **more_arguments},
             limits=limits,
@@ -133,12 +133,11 @@ class AsyncGatewayClient:
             workspace=workspace,
             outputs=outputs,
         )
-        return await self._line.run(self._gateway.submit(spec_of(task), None, None))
+        return await self._line.run(self._gateway.submit(asked))
 
-    async def submit_task(self, task: AgentTask) -> AgentTask:
+    async def submit_task(self, task: AgentTask, *, uploads: Mapping[str, bytes] | None = None) -> AgentTask:
         """Have a task taken in: once, under its idempotency key or one that is made for it."""
-        talk = self._gateway.submit(body_of(task), task.spec.idempotency_key, None)
-        return await self._line.run(talk)
+        return await self._line.run(self._gateway.submit(submission_of(task, uploads)))
 
     async def wait(self, task_id: str, *, timeout: float | None = None) -> AgentTask:  # noqa: ASYNC109 - as above
         """Return a task when it has ended. ``timeout`` seconds end the waiting (``TimedOutError``), not the task."""
@@ -178,6 +177,20 @@ class AsyncGatewayClient:
     def logs(self, task_id: str, *, follow: bool = True) -> AsyncGenerator[LogText, None]:
         """Iterate over the text that a task's tools print, as it comes."""
         return self._line.iterate(self._gateway.logs(task_id, follow=follow))
+
+    async def files(self, task_id: str) -> list[TaskFile]:
+        """Return what a task brought back, without the contents."""
+        return await self._line.run(self._gateway.files(task_id))
+
+    async def file(self, task_id: str, path: str, *, execution: str | None = None) -> bytes:
+        """Return the content of a file that a task brought back: of a step, or of the last one that has it."""
+        return await self._line.run(self._gateway.file(task_id, path, execution))
+
+    async def output(
+        self, task_id: str, what: Literal["stdout", "stderr", "result"], *, execution: str | None = None
+    ) -> bytes:
+        """Return all that a task printed, or its result as JSON, also where a status holds only its beginning."""
+        return await self._line.run(self._gateway.output(task_id, what, execution))
 
     # --- tools ---
 
@@ -229,29 +242,24 @@ class AsyncGatewayClient:
     ) -> None:
         await self.close()
 
-    async def _cancellable(
-        self,
-        task: AgentTask,
-        on_frame: OnFrame | None,
-        cancel: asyncio.Event,
-        timeout: float | None,  # noqa: ASYNC109 - as above
-    ) -> AgentTask:
-        """Run a task, and ask for its end as soon as ``cancel`` is set; it then comes back as ``Cancelled``."""
-        key = task.spec.idempotency_key
-        taken_in: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        talk = self._gateway.run(body_of(task), key, on_frame, timeout, taken_in.set_result)
+    @contextlib.asynccontextmanager
+    async def _cancelling(
+        self, cancel: asyncio.Event | None, taken_in: "asyncio.Future[str]"
+    ) -> AsyncGenerator[None, None]:
+        """Ask for a task's end as soon as ``cancel`` is set; it then comes back as ``Cancelled``."""
 
-        async def canceller() -> None:
+        async def watch(cancel: asyncio.Event) -> None:
             await cancel.wait()
             await self.cancel(await taken_in)
 
-        watching = asyncio.get_running_loop().create_task(canceller())
+        watching = None if cancel is None else asyncio.get_running_loop().create_task(watch(cancel))
         try:
-            return await self._line.run(talk)
+            yield
         finally:
-            watching.cancel()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await watching
+            if watching is not None:
+                watching.cancel()
+                # What became of the task, its waiting tells.
+                await asyncio.gather(watching, return_exceptions=True)
 
 
 def _never_started(task: AgentTask) -> AgentTask:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -10,11 +10,23 @@ from pydantic import Field, ValidationError
 
 from corral.api import AgentTask, Phase, Reason, Tool, format_duration
 from corral.api.model import ApiModel
-from corral.client.gateway.conversation import Answer, Request
+from corral.client.gateway.conversation import Answer, Part, Request
 from corral.client.gateway.errors import AnswerError
 
 _Model = TypeVar("_Model", bound=ApiModel)
 _JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What is handed to a gateway."""
+
+    #: A spec, or a whole manifest.
+    body: Mapping[str, Any]
+    #: Files that go beside it, by their paths in the workspace.
+    uploads: Mapping[str, bytes] = field(default_factory=dict)
+    #: The idempotency key; None: the client makes one.
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +65,29 @@ class Identity(ApiModel):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TaskFile:
+    """A file that an execution brought back."""
+
+    execution: str
+    #: Relative to the workspace.
+    path: str
+    size: int
+    #: It was not too large to be kept, so ``file`` returns it.
+    is_kept: bool
+    sha256: str | None = None
+
+
 # --- tasks ---
 
 
-def create_task(body: Mapping[str, Any], key: str, wait_seconds: float) -> Request:
+def create_task(asked: Submission, key: str, wait_seconds: float) -> Request:
     """Make a task of a spec or a manifest; the same key again is the same task."""
-    return Request(
-        "POST",
-        "/v1/tasks",
-        _wait(wait_seconds),
-        headers={**_JSON, "Idempotency-Key": key},
-        body=_json(body),
-    )
+    headers, query = {"Idempotency-Key": key}, _wait(wait_seconds)
+    if not asked.uploads:
+        return Request("POST", "/v1/tasks", query, {**_JSON, **headers}, _json(asked.body))
+    files = [Part("file", path, content) for path, content in asked.uploads.items()]
+    return Request("POST", "/v1/tasks", query, headers, parts=(Part("task", None, _json(asked.body)), *files))
 
 
 def get_task(uid: str, wait_seconds: float = 0) -> Request:
@@ -93,6 +116,21 @@ def task_events(uid: str, after: int) -> Request:
     return Request(
         "GET", f"{_task(uid)}/events", headers={**headers, "Last-Event-ID": str(after)} if after else headers
     )
+
+
+def list_files(uid: str) -> Request:
+    """List what a task brought back."""
+    return Request("GET", f"{_task(uid)}/files")
+
+
+def get_file(uid: str, path: str, execution: str | None) -> Request:
+    """Fetch a file that a task brought back."""
+    return Request("GET", f"{_task(uid)}/files/{quote(path)}", _execution(execution))
+
+
+def get_output(uid: str, what: str, execution: str | None) -> Request:
+    """Fetch all that an execution printed, or its result."""
+    return Request("GET", f"{_task(uid)}/output/{quote(what, safe='')}", _execution(execution))
 
 
 # --- tools ---
@@ -147,6 +185,11 @@ def read_tasks(answer: Answer) -> TaskPage:
     )
 
 
+def read_files(answer: Answer) -> list[TaskFile]:
+    """Return the files that an answer lists."""
+    return [_file(item) for item in items_of(read_json(answer))]
+
+
 def read_tool(answer: Answer) -> Tool:
     """Return the tool that an answer is."""
     return _model(read_json(answer), Tool)
@@ -168,16 +211,25 @@ def read_identity(answer: Answer) -> Identity:
     return _model(read_json(answer), Identity)
 
 
+def read_value(answer: Answer) -> Any:
+    """Return the JSON value that an answer is, of any kind.
+
+    Raises:
+        AnswerError: it is none.
+    """
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        raise not_understood("it is no JSON") from None
+
+
 def read_json(answer: Answer) -> dict[str, Any]:
     """Return the JSON object that an answer is.
 
     Raises:
         AnswerError: it is none.
     """
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        body = None
+    body = read_value(answer)
     if not isinstance(body, dict):
         raise not_understood("it is no JSON object")
     return body
@@ -212,6 +264,20 @@ def _model(data: Any, model: type[_Model]) -> _Model:
         raise not_understood(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def _file(item: Any) -> TaskFile:
+    try:
+        digest = item.get("sha256")
+        return TaskFile(
+            str(item["execution"]),
+            str(item["path"]),
+            int(item["size"]),
+            "href" in item,
+            digest and str(digest),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise not_understood("it lists what is no file") from None
+
+
 def _json(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
@@ -223,3 +289,7 @@ def _task(uid: str) -> str:
 def _wait(seconds: float) -> tuple[tuple[str, str], ...]:
     # To the millisecond: an exact float may be longer than a duration may be.
     return (("wait", format_duration(max(round(seconds, 3), 0.001))),) if seconds else ()
+
+
+def _execution(name: str | None) -> tuple[tuple[str, str], ...]:
+    return () if name is None else (("execution", name),)

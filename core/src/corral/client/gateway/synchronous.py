@@ -3,15 +3,16 @@
 import os
 from collections.abc import Collection, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from corral.api import AgentTask, Limits, Phase, Reason, Tool
 from corral.client.gateway.events import LogText, TaskEvent
 from corral.client.gateway.place import Place, import_httpx
-from corral.client.gateway.requests import Identity, ToolResult
+from corral.client.gateway.requests import Identity, TaskFile, ToolResult
 from corral.client.gateway.retrying import Clock, Sender
-from corral.client.gateway.talks import Gateway, OnFile, OnFrame, body_of, hand_back, spec_of
-from corral.client.tasks import Files, build_task
+from corral.client.gateway.submitting import submission, submission_of
+from corral.client.gateway.talks import Gateway, OnFile, OnFrame
+from corral.client.tasks import Files
 
 
 class GatewayClient:
@@ -70,7 +71,7 @@ class GatewayClient:
 
         Whatever ends the call before, an interruption or ``timeout`` seconds, cancels the task.
         """
-        task = build_task(
+        asked = submission(
             tool,
             {**(arguments or {}), **more_arguments},
             limits=limits,
@@ -79,8 +80,7 @@ class GatewayClient:
             workspace=workspace,
             outputs=outputs,
         )
-        talk = self._gateway.run(spec_of(task), task.spec.idempotency_key, None, timeout)
-        return self._line.run(talk)
+        return self._line.run(self._gateway.run(asked, timeout))
 
     def run_task(
         self,
@@ -88,17 +88,17 @@ class GatewayClient:
         *,
         on_frame: OnFrame | None = None,
         on_file: OnFile | None = None,
+        uploads: Mapping[str, bytes] | None = None,
         timeout: float | None = None,
     ) -> AgentTask:
         """Run a task to its end; see ``Client.run_task``. The callbacks are called on this thread.
 
+        ``uploads`` are files that are too large to stand in the task, by their paths in the workspace.
+
         Frames carry no time and no process id: those are the gateway's own affair.
         """
-        talk = self._gateway.run(body_of(task), task.spec.idempotency_key, on_frame, timeout)
-        ended = self._line.run(talk)
-        if on_file is not None:
-            hand_back(ended, on_file)
-        return ended
+        asked = submission_of(task, uploads)
+        return self._line.run(self._gateway.run(asked, timeout, on_frame=on_frame, on_file=on_file))
 
     # --- tasks ---
 
@@ -116,7 +116,7 @@ class GatewayClient:
         **more_arguments: Any,
     ) -> AgentTask:
         """Have a tool's task taken in, and return it as it was: with its id, ``task.metadata.uid``."""
-        task = build_task(
+        asked = submission(
             tool,
             {**(arguments or {}), **more_arguments},
             limits=limits,
@@ -125,12 +125,11 @@ class GatewayClient:
             workspace=workspace,
             outputs=outputs,
         )
-        return self._line.run(self._gateway.submit(spec_of(task), None, None))
+        return self._line.run(self._gateway.submit(asked))
 
-    def submit_task(self, task: AgentTask) -> AgentTask:
+    def submit_task(self, task: AgentTask, *, uploads: Mapping[str, bytes] | None = None) -> AgentTask:
         """Have a task taken in: once, under its idempotency key or one that is made for it."""
-        talk = self._gateway.submit(body_of(task), task.spec.idempotency_key, None)
-        return self._line.run(talk)
+        return self._line.run(self._gateway.submit(submission_of(task, uploads)))
 
     def wait(self, task_id: str, *, timeout: float | None = None) -> AgentTask:
         """Return a task when it has ended. ``timeout`` seconds end the waiting (``TimedOutError``), not the task."""
@@ -170,6 +169,20 @@ class GatewayClient:
     def logs(self, task_id: str, *, follow: bool = True) -> Generator[LogText, None, None]:
         """Iterate over the text that a task's tools print, as it comes."""
         return self._line.iterate(self._gateway.logs(task_id, follow=follow))
+
+    def files(self, task_id: str) -> list[TaskFile]:
+        """Return what a task brought back, without the contents."""
+        return self._line.run(self._gateway.files(task_id))
+
+    def file(self, task_id: str, path: str, *, execution: str | None = None) -> bytes:
+        """Return the content of a file that a task brought back: of a step, or of the last one that has it."""
+        return self._line.run(self._gateway.file(task_id, path, execution))
+
+    def output(
+        self, task_id: str, what: Literal["stdout", "stderr", "result"], *, execution: str | None = None
+    ) -> bytes:
+        """Return all that a task printed, or its result as JSON, also where a status holds only its beginning."""
+        return self._line.run(self._gateway.output(task_id, what, execution))
 
     # --- tools ---
 

@@ -27,6 +27,7 @@ from corral.client.gateway.events import (
     event_of,
     frame_of,
 )
+from corral.client.gateway.requests import Submission
 from corral.client.gateway.retrying import Clock, Deadline, Sender
 
 _T = TypeVar("_T")
@@ -58,9 +59,9 @@ class Gateway:
 
     # --- tasks ---
 
-    def submit(self, body: Mapping[str, Any], key: str | None, timeout: float | None) -> Talk[AgentTask]:
+    def submit(self, asked: Submission) -> Talk[AgentTask]:
         """Have a task taken in: once, however often it has to be sent."""
-        return (yield from self._created(body, key or _new_key(), 0, self._deadline(timeout)))
+        return (yield from self._created(asked, asked.key or _new_key(), 0, self._deadline(None)))
 
     def get(self, uid: str) -> Talk[AgentTask]:
         """Return a task as it stands."""
@@ -68,43 +69,49 @@ class Gateway:
 
     def wait(self, uid: str, timeout: float | None) -> Talk[AgentTask]:
         """Return a task when it has ended, however long it takes."""
-        return (yield from self._ended(uid, self._deadline(timeout)))
+        deadline = self._deadline(timeout)
+        return (yield from self._whole((yield from self._ended(uid, deadline)), deadline))
 
     def run(
         self,
-        body: Mapping[str, Any],
-        key: str | None,
-        on_frame: OnFrame | None,
+        asked: Submission,
         timeout: float | None,
+        *,
+        on_frame: OnFrame | None = None,
+        on_file: OnFile | None = None,
         on_taken_in: Callable[[str], None] | None = None,
     ) -> Talk[AgentTask]:
         """Have a task taken in, and return it when it has ended. Whatever ends this before, ends the task too.
 
         Args:
-            body: a spec or a manifest.
-            key: the idempotency key; None: one is made.
-            on_frame: hears what happens.
+            asked: what is to run.
             timeout: of it all, in seconds.
+            on_frame: hears what happens.
+            on_file: gets the files that came back.
             on_taken_in: is told the task's id as soon as there is one.
         """
-        key, deadline, uid = key or _new_key(), self._deadline(timeout), None
+        key, deadline, uid = asked.key or _new_key(), self._deadline(timeout), None
         try:
             at_once = on_frame is not None or on_taken_in is not None
             seconds = 0.0 if at_once else deadline.at_most(_WAIT_SECONDS)
-            task = yield from self._created(body, key, seconds, deadline)
+            task = yield from self._created(asked, key, seconds, deadline)
             uid = task.metadata.uid or ""
             if on_taken_in is not None:
                 on_taken_in(uid)
             if on_frame is not None:
                 hear = _hearing(on_frame)
                 yield from translated(self._followed(uid, 0, deadline=deadline), hear)
-            return task if on_frame is None and task.reason else (yield from self._ended(uid, deadline))
+            if on_frame is not None or task.reason is None:
+                task = yield from self._ended(uid, deadline)
+            if on_file is not None:
+                yield from self._handed_back(task, on_file, deadline)
+            return (yield from self._whole(task, deadline))
         except GeneratorExit:
             raise
         except BaseException as error:
             if uid is not None or not isinstance(error, RefusedError):
                 with suppress(GatewayError, CutError):
-                    uid = yield from self._given_up(body, key, uid)
+                    uid = yield from self._given_up(asked, key, uid)
             if isinstance(error, GatewayError):
                 error.task_id = uid
             raise
@@ -136,6 +143,18 @@ class Gateway:
     def logs(self, uid: str, *, follow: bool) -> Talk[None]:
         """Emit the text that a task's tools print."""
         return translated(self.events(uid, 0, follow=follow), LogReader().feed)
+
+    def files(self, uid: str) -> Talk[list[requests.TaskFile]]:
+        """Return what a task brought back, without the contents."""
+        return (yield from self._ask(requests.list_files(uid), requests.read_files))
+
+    def file(self, uid: str, path: str, execution: str | None) -> Talk[bytes]:
+        """Return the content of a file that a task brought back."""
+        return (yield from self._ask(requests.get_file(uid, path, execution), _content))
+
+    def output(self, uid: str, what: str, execution: str | None) -> Talk[bytes]:
+        """Return all that an execution printed, or its result as JSON."""
+        return (yield from self._ask(requests.get_output(uid, what, execution), _content))
 
     # --- tools ---
 
@@ -189,9 +208,9 @@ class Gateway:
         return read((yield from self.sender.send(request, deadline or self._deadline(None))))
 
     def _created(
-        self, body: Mapping[str, Any], key: str, wait_seconds: float, deadline: Deadline
+        self, asked: Submission, key: str, wait_seconds: float, deadline: Deadline
     ) -> Talk[AgentTask]:
-        request = requests.create_task(body, key, wait_seconds)
+        request = requests.create_task(asked, key, wait_seconds)
         silence = wait_seconds + _GRACE_SECONDS
         return requests.read_task((yield from self.sender.send(request, deadline, silence_seconds=silence)))
 
@@ -211,12 +230,38 @@ class Gateway:
             if tries:
                 yield Pause(min(self.sender.backoff(tries), max(deadline.left, 0)))
 
-    def _given_up(self, body: Mapping[str, Any], key: str, uid: str | None) -> Talk[str]:
+    def _whole(self, task: AgentTask, deadline: Deadline) -> Talk[AgentTask]:
+        """Return a task with the results that were too large for its status."""
+        executions = []
+        for execution in task.executions:
+            if any(one.name == "result" for one in execution.stored):
+                request = requests.get_output(task.metadata.uid or "", "result", execution.name)
+                result = yield from self._ask(request, requests.read_value, deadline)
+                executions.append(execution.model_copy(update={"result": result}))
+            else:
+                executions.append(execution)
+        if task.status is None or tuple(executions) == task.executions:
+            return task
+        status = task.status.model_copy(update={"executions": tuple(executions)})
+        return task.model_copy(update={"status": status})
+
+    def _handed_back(self, task: AgentTask, on_file: OnFile, deadline: Deadline) -> Talk[None]:
+        """Give the files that a task brought back, as far as they were kept."""
+        for execution in task.executions:
+            for file in execution.files:
+                data = file.data
+                if data is None and file.stored:
+                    request = requests.get_file(task.metadata.uid or "", file.path, execution.name)
+                    data = yield from self._ask(request, _content, deadline)
+                if data is not None:
+                    on_file(execution.name, file.path, data)
+
+    def _given_up(self, asked: Submission, key: str, uid: str | None) -> Talk[str]:
         """Cancel the task of a caller who does not wait any more, known or not; return its id."""
         hasty, deadline = Gateway(Sender(self.clock, 0), self.clock), self._deadline(_LAST_WORD_SECONDS)
         if uid is None:
             # Whether it arrived is not known. The key gives the same task, or one that ends before it begins.
-            uid = (yield from hasty._created(body, key, 0, deadline)).metadata.uid or ""
+            uid = (yield from hasty._created(asked, key, 0, deadline)).metadata.uid or ""
         yield from hasty._ask(requests.cancel_task(uid), requests.read_task, deadline)
         return uid
 
@@ -261,22 +306,8 @@ class Gateway:
             yield Pause(min(self.sender.backoff(tries), max(deadline.left, 0)))
 
 
-def body_of(task: AgentTask) -> dict[str, Any]:
-    """Return a task as it is sent: the whole manifest, without a status of its own."""
-    return task.model_copy(update={"status": None}).to_wire()
-
-
-def spec_of(task: AgentTask) -> dict[str, Any]:
-    """Return a task's spec alone, so that the gateway gives it a name that no other has."""
-    return task.spec.to_wire()
-
-
-def hand_back(task: AgentTask, on_file: OnFile) -> None:
-    """Give the files that a task brought back, as far as its status holds them."""
-    for execution in task.executions:
-        for file in execution.files:
-            if file.data is not None:
-                on_file(execution.name, file.path, file.data)
+def _content(answer: Answer) -> bytes:
+    return answer.body
 
 
 def _new_key() -> str:
