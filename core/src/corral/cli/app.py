@@ -114,7 +114,12 @@ def _add_installed_commands(app: typer.Typer) -> None:
     """Add what other packages of Corral bring, such as the gateway's ``serve``."""
     from importlib.metadata import entry_points
 
-    for entry in sorted(entry_points(group="corral.commands"), key=lambda entry: entry.name):
+    entries = sorted(entry_points(group="corral.commands"), key=lambda entry: entry.name)
+    if not any(entry.name == "audit" for entry in entries):
+        from corral.cli.commands.audit import audit_app
+
+        app.add_typer(audit_app, name="audit")
+    for entry in entries:
         found = entry.load()
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=entry.name)

@@ -1,5 +1,6 @@
 """The client of a gateway: tasks and tools over HTTP. Needs ``corral[client]``."""
 
+from corral.client.gateway.answers import AuditRecord, Identity, TaskFile, ToolResult
 from corral.client.gateway.asynchronous import AsyncGatewayClient
 from corral.client.gateway.errors import (
     AnswerError,
@@ -27,12 +28,12 @@ from corral.client.gateway.events import (
     TaskEvent,
     TaskFinished,
 )
-from corral.client.gateway.requests import Identity, TaskFile, ToolResult
 from corral.client.gateway.synchronous import GatewayClient
 
 __all__ = [
     "AnswerError",
     "AsyncGatewayClient",
+    "AuditRecord",
     "ConflictError",
     "ExecutionEnded",
     "ExecutionStarted",

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Collection, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 from corral.api import AgentTask, Limits, Phase, Reason, Tool
+from corral.client.gateway.answers import AuditRecord, Identity, TaskFile, ToolResult
 from corral.client.gateway.events import LogText, TaskEvent
 from corral.client.gateway.place import Place, import_httpx
-from corral.client.gateway.requests import Identity, TaskFile, ToolResult
+from corral.client.gateway.requests import AuditFilter
 from corral.client.gateway.retrying import Clock, Sender
 from corral.client.gateway.submitting import submission, submission_of
 from corral.client.gateway.talks import Gateway, OnFile, OnFrame
@@ -213,6 +214,31 @@ class GatewayClient:
         It knows no idempotency keys: a request that was cut raises, for it may have run. ``run`` is the sure way.
         """
         return self._line.run(self._gateway.execute(tool, parameters or {}, timeout))
+
+    # --- the audit, for those who may ---
+
+    def audit(
+        self,
+        *,
+        most: int | None = None,
+        **wanted: Unpack[AuditFilter],
+    ) -> Generator[AuditRecord, None, None]:
+        """Iterate over what the gateway recorded of everybody, newest first."""
+        return self._line.iterate(self._gateway.audit(wanted, most))
+
+    def audit_export(
+        self,
+        form: Literal["jsonl", "ocsf"] = "jsonl",
+        **wanted: Unpack[AuditFilter],
+    ) -> Generator[bytes, None, None]:
+        """Iterate over the bytes of an export: JSON lines, oldest first, which ``corral audit verify --file`` checks.
+
+        Raises:
+            UnreachableError: it was cut off; what came is no whole export.
+        """
+        return self._line.iterate(self._gateway.audit_export(wanted, form))
+
+    # --- who one is ---
 
     def whoami(self) -> Identity:
         """Return who the gateway takes one for, and what one may do there."""

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from corral.api import AgentTask, Frame, Phase, Reason, Tool, phase_of
-from corral.client.gateway import requests
+from corral.api import AgentTask, Frame, Phase, Reason, Tool
+from corral.client.gateway import answers, requests
 from corral.client.gateway.conversation import (
     Answer,
     CutError,
@@ -18,16 +18,10 @@ from corral.client.gateway.conversation import (
     Talk,
     translated,
 )
-from corral.client.gateway.errors import GatewayError, RefusedError
-from corral.client.gateway.events import (
-    LogReader,
-    StreamReader,
-    TaskEvent,
-    TaskFinished,
-    event_of,
-    frame_of,
-)
-from corral.client.gateway.requests import Submission
+from corral.client.gateway.errors import GatewayError, RefusedError, UnreachableError
+from corral.client.gateway.events import LogReader, TaskEvent, frame_of
+from corral.client.gateway.following import SILENCE_SECONDS, followed
+from corral.client.gateway.requests import AuditFilter, Submission
 from corral.client.gateway.retrying import Clock, Deadline, Sender
 
 _T = TypeVar("_T")
@@ -36,10 +30,6 @@ _T = TypeVar("_T")
 _WAIT_SECONDS = 25.0
 #: What an answer may take beyond the time that was asked for.
 _GRACE_SECONDS = 15.0
-#: The gateway says something every 15 seconds, if only that it is still there.
-_SILENCE_SECONDS = 45.0
-#: When nothing has come for so long, nothing more is there yet.
-_QUIET_SECONDS = 1.0
 #: What is left to do when the caller has gone: cancelling its task.
 _LAST_WORD_SECONDS = 5.0
 _PAGE = 100
@@ -65,7 +55,7 @@ class Gateway:
 
     def get(self, uid: str) -> Talk[AgentTask]:
         """Return a task as it stands."""
-        return (yield from self._ask(requests.get_task(uid), requests.read_task))
+        return (yield from self._ask(requests.get_task(uid), answers.read_task))
 
     def wait(self, uid: str, timeout: float | None) -> Talk[AgentTask]:
         """Return a task when it has ended, however long it takes."""
@@ -100,7 +90,7 @@ class Gateway:
                 on_taken_in(uid)
             if on_frame is not None:
                 hear = _hearing(on_frame)
-                yield from translated(self._followed(uid, 0, deadline=deadline), hear)
+                yield from translated(followed(self.sender, uid, 0, deadline), hear)
             if on_frame is not None or task.reason is None:
                 task = yield from self._ended(uid, deadline)
             if on_file is not None:
@@ -124,7 +114,7 @@ class Gateway:
         while left is None or left > 0:
             limit = _PAGE if left is None else min(_PAGE, left)
             request = requests.list_tasks(phase=phase, tool=tool, reason=reason, limit=limit, after=after)
-            page = yield from self._ask(request, requests.read_tasks)
+            page = yield from self._ask(request, answers.read_tasks)
             for task in page.items[:limit]:
                 yield Emit(task)
             left = None if left is None else left - len(page.items)
@@ -134,19 +124,19 @@ class Gateway:
 
     def cancel(self, uid: str) -> Talk[AgentTask]:
         """Ask for a task's end, and return it as it stands."""
-        return (yield from self._ask(requests.cancel_task(uid), requests.read_task))
+        return (yield from self._ask(requests.cancel_task(uid), answers.read_task))
 
     def events(self, uid: str, after: int, *, follow: bool) -> Talk[None]:
         """Emit what happens to a task, each event once and in order, through cuts and restarts of the gateway."""
-        return self._followed(uid, after, follow=follow, deadline=self._deadline(None))
+        return followed(self.sender, uid, after, self._deadline(None), follow=follow)
 
     def logs(self, uid: str, *, follow: bool) -> Talk[None]:
         """Emit the text that a task's tools print."""
         return translated(self.events(uid, 0, follow=follow), LogReader().feed)
 
-    def files(self, uid: str) -> Talk[list[requests.TaskFile]]:
+    def files(self, uid: str) -> Talk[list[answers.TaskFile]]:
         """Return what a task brought back, without the contents."""
-        return (yield from self._ask(requests.list_files(uid), requests.read_files))
+        return (yield from self._ask(requests.list_files(uid), answers.read_files))
 
     def file(self, uid: str, path: str, execution: str | None) -> Talk[bytes]:
         """Return the content of a file that a task brought back."""
@@ -175,15 +165,15 @@ class Gateway:
             exclude_dangerous=exclude_dangerous,
             max_results=max_results,
         )
-        return (yield from self._ask(request, requests.read_tools))
+        return (yield from self._ask(request, answers.read_tools))
 
     def tool(self, name: str) -> Talk[Tool]:
         """Return a tool."""
-        return (yield from self._ask(requests.get_tool(name), requests.read_tool))
+        return (yield from self._ask(requests.get_tool(name), answers.read_tool))
 
     def execute(
         self, name: str, parameters: Mapping[str, Any], timeout: float | None
-    ) -> Talk[requests.ToolResult]:
+    ) -> Talk[answers.ToolResult]:
         """Execute a tool and return its result."""
         deadline = self._deadline(timeout)
         # The answer comes when the tool has ended; how long it may take, its limits say.
@@ -191,11 +181,39 @@ class Gateway:
         answer = yield from self.sender.send(
             requests.execute_tool(name, parameters), deadline, silence_seconds=silence
         )
-        return requests.read_result(answer)
+        return answers.read_result(answer)
 
-    def whoami(self) -> Talk[requests.Identity]:
+    def audit(self, wanted: AuditFilter, most: int | None) -> Talk[None]:
+        """Emit audit records, newest first, page by page as they are asked for."""
+        after, left = None, most
+        while left is None or left > 0:
+            limit = _PAGE if left is None else min(_PAGE, left)
+            page = yield from self._ask(requests.list_audit(wanted, limit, after), answers.read_audit)
+            for record in page.items:
+                yield Emit(record)
+            left = None if left is None else left - len(page.items)
+            after = page.after
+            if after is None:
+                return
+
+    def audit_export(self, wanted: AuditFilter, form: str) -> Talk[None]:
+        """Emit the bytes of an export. One that is cut is no export: it raises."""
+        request = requests.export_audit(wanted, form)
+        yield from self.sender.send(
+            request, self._deadline(None), silence_seconds=SILENCE_SECONDS, opens=True
+        )
+        while True:
+            try:
+                data: bytes = yield Read()
+            except CutError as cut:
+                raise UnreachableError(f"the export was cut off: {cut}", remedy="export again") from None
+            if not data:
+                return
+            yield Emit(data)
+
+    def whoami(self) -> Talk[answers.Identity]:
         """Return who the gateway takes the caller for."""
-        return (yield from self._ask(requests.whoami(), requests.read_identity))
+        return (yield from self._ask(requests.whoami(), answers.read_identity))
 
     # --- parts ---
 
@@ -212,7 +230,7 @@ class Gateway:
     ) -> Talk[AgentTask]:
         request = requests.create_task(asked, key, wait_seconds)
         silence = wait_seconds + _GRACE_SECONDS
-        return requests.read_task((yield from self.sender.send(request, deadline, silence_seconds=silence)))
+        return answers.read_task((yield from self.sender.send(request, deadline, silence_seconds=silence)))
 
     def _ended(self, uid: str, deadline: Deadline) -> Talk[AgentTask]:
         tries = 0
@@ -220,7 +238,7 @@ class Gateway:
             seconds = deadline.at_most(_WAIT_SECONDS)
             began = self.clock.now()
             request, silence = requests.get_task(uid, seconds), seconds + _GRACE_SECONDS
-            task = requests.read_task(
+            task = answers.read_task(
                 (yield from self.sender.send(request, deadline, silence_seconds=silence))
             )
             if task.reason is not None:
@@ -236,7 +254,7 @@ class Gateway:
         for execution in task.executions:
             if any(one.name == "result" for one in execution.stored):
                 request = requests.get_output(task.metadata.uid or "", "result", execution.name)
-                result = yield from self._ask(request, requests.read_value, deadline)
+                result = yield from self._ask(request, answers.read_value, deadline)
                 executions.append(execution.model_copy(update={"result": result}))
             else:
                 executions.append(execution)
@@ -262,48 +280,8 @@ class Gateway:
         if uid is None:
             # Whether it arrived is not known. The key gives the same task, or one that ends before it begins.
             uid = (yield from hasty._created(asked, key, 0, deadline)).metadata.uid or ""
-        yield from hasty._ask(requests.cancel_task(uid), requests.read_task, deadline)
+        yield from hasty._ask(requests.cancel_task(uid), answers.read_task, deadline)
         return uid
-
-    def _followed(self, uid: str, after: int, *, deadline: Deadline, follow: bool = True) -> Talk[None]:
-        last, tries, had_ended = after, 0, False
-        silence = _SILENCE_SECONDS if follow else _QUIET_SECONDS
-        while True:
-            before = last
-            yield from self.sender.send(
-                requests.task_events(uid, last), deadline, silence_seconds=silence, opens=True
-            )
-            reader = StreamReader()
-            while True:
-                try:
-                    data: bytes = yield Read()
-                except CutError:
-                    break
-                if not data:
-                    break
-                deadline.at_most(silence)
-                for sent in reader.feed(data):
-                    event = event_of(sent)
-                    if event.seq <= last:
-                        continue
-                    last = event.seq
-                    yield Emit(event)
-                    if isinstance(event, TaskFinished):
-                        return
-            if not follow:
-                return
-            if last > before:
-                tries = 0
-                continue
-            # A stream that ends without its last event was cut, or that event was lost with the gateway's process.
-            task = yield from self._ask(requests.get_task(uid), requests.read_task, deadline)
-            if task.reason is not None and had_ended:
-                if last > after or not after:
-                    yield Emit(_finish(task, last + 1))
-                return
-            had_ended = task.reason is not None
-            tries += 1
-            yield Pause(min(self.sender.backoff(tries), max(deadline.left, 0)))
 
 
 def _content(answer: Answer) -> bytes:
@@ -322,10 +300,3 @@ def _hearing(on_frame: OnFrame) -> Callable[[TaskEvent], Iterator[Any]]:
         return iter(())
 
     return hear
-
-
-def _finish(task: AgentTask, seq: int) -> TaskFinished:
-    status = task.status
-    assert status is not None
-    reason = status.reason or Reason.SANDBOX_FAILED
-    return TaskFinished(seq, status.phase or phase_of(reason), reason, status.message or "")

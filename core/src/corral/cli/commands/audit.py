@@ -1,0 +1,82 @@
+"""``corral audit`` at a gateway. Where the gateway's package is installed, its own command takes this one's place."""
+
+from typing import Annotated, Any
+
+import typer
+
+from corral.cli.exits import EXIT_STATUSES
+from corral.cli.formats import Format
+from corral.cli.gateway import needed_gateway
+from corral.cli.options import Output
+
+audit_app = typer.Typer(
+    no_args_is_help=True,
+    help="List and export what a gateway has recorded.",
+    epilog=EXIT_STATUSES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Caller = Annotated[str | None, typer.Option("--caller", help="Only of this caller.")]
+_Kind = Annotated[
+    str | None, typer.Option("--kind", help="Only these: request.ended, decision, execution, …")
+]
+_Tool = Annotated[str | None, typer.Option("--tool", help="Only of this tool.")]
+_Reason = Annotated[str | None, typer.Option("--reason", help="Only with this reason, such as RateLimited.")]
+_Since = Annotated[
+    str | None, typer.Option("--since", help="Only from then on: 2026-01-31, 2026-01-31T12:00Z.")
+]
+_Until = Annotated[str | None, typer.Option("--until", help="Only before then.")]
+_Request = Annotated[
+    str | None, typer.Option("--request", help="Only of this request and of what it had executed.")
+]
+_Task = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
+
+
+@audit_app.command("list")
+def list_(
+    context: typer.Context,
+    *,
+    caller: _Caller = None,
+    kind: _Kind = None,
+    tool: _Tool = None,
+    reason: _Reason = None,
+    since: _Since = None,
+    until: _Until = None,
+    request: _Request = None,
+    task: _Task = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
+    output: Output = Format.TABLE,
+) -> None:
+    """List records, newest first."""
+    from corral.cli.audit_records import list_remote
+    from corral.cli.terminal import Terminal
+
+    wanted = _wanted(caller, kind, tool, reason, since, until, request, task)
+    list_remote(needed_gateway(context), wanted, limit, Terminal(), output)
+
+
+@audit_app.command("export")
+def export(
+    context: typer.Context,
+    *,
+    caller: _Caller = None,
+    kind: _Kind = None,
+    tool: _Tool = None,
+    reason: _Reason = None,
+    since: _Since = None,
+    until: _Until = None,
+    request: _Request = None,
+    task: _Task = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
+) -> None:
+    """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""
+    from corral.cli.audit_records import export_remote
+    from corral.cli.terminal import Terminal
+
+    wanted = _wanted(caller, kind, tool, reason, since, until, request, task)
+    export_remote(needed_gateway(context), wanted, form, Terminal())
+
+
+def _wanted(*values: str | None) -> dict[str, Any]:
+    names = ("caller", "kind", "tool", "reason", "since", "until", "request_id", "task_id")
+    return dict(zip(names, values, strict=True))
