@@ -1,4 +1,4 @@
-"""The commands that work at a gateway: found without the gateway's package, and told apart from those of this machine."""
+"""The commands that work at a gateway: found without its package, and told from those of this machine."""
 
 import sys
 
@@ -21,7 +21,8 @@ from corral.cli.app import _names_own_command, build_app
     ],
 )
 def test_other_packages_are_asked_for_commands_only_where_one_of_theirs_is_named(
-    words: list[str], own: bool
+    words: list[str],
+    own: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     assert _names_own_command(words) is own
 
