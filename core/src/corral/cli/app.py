@@ -1,6 +1,7 @@
 """The command line as a whole: its commands, and what their errors become."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,17 +115,21 @@ def _add_installed_commands(app: typer.Typer) -> None:
     """Add what other packages of Corral bring, such as the gateway's ``serve``."""
     from importlib.metadata import entry_points
 
-    entries = sorted(entry_points(group="corral.commands"), key=lambda entry: entry.name)
-    if not any(entry.name == "audit" for entry in entries):
-        from corral.cli.commands.audit import audit_app
+    from corral.cli.commands.audit import audit_app, audit_commands
 
-        app.add_typer(audit_app, name="audit")
-    for entry in entries:
+    named = any(word == "--gateway" or word.startswith("--gateway=") for word in sys.argv[1:])
+    app.add_typer(audit_app, name="audit")
+    for entry in sorted(entry_points(group="corral.commands"), key=lambda entry: entry.name):
+        if entry.name == "audit" and named:
+            continue  # all that is theirs is about the gateway here
         found = entry.load()
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=entry.name)
-        else:
+        if not isinstance(found, typer.Typer):
             app.command(entry.name, epilog=EXIT_STATUSES)(found)
+            continue
+        if entry.name == "audit" and os.environ.get("CORRAL_GATEWAY"):
+            for name, command in audit_commands.items():
+                found.command(name)(command)
+        app.add_typer(found, name=entry.name)
 
 
 def start() -> int:

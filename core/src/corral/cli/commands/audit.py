@@ -1,5 +1,6 @@
-"""``corral audit`` at a gateway. Where the gateway's package is installed, its own command takes this one's place."""
+"""``corral audit`` at a gateway. On the gateway's own machine its package has one that reads the records there."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,8 @@ from corral.cli.options import Output
 
 audit_app = typer.Typer(
     no_args_is_help=True,
-    help="List and export what a gateway has recorded.",
+    help="List and export what a gateway has recorded. Where the gateway is installed, and none "
+    "is named, that of the gateway here, which can be verified too.",
     epilog=EXIT_STATUSES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -32,7 +34,6 @@ _Request = Annotated[
 _Task = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
 
 
-@audit_app.command("list")
 def list_(
     context: typer.Context,
     *,
@@ -55,7 +56,6 @@ def list_(
     list_remote(needed_gateway(context), wanted, limit, Terminal(), output)
 
 
-@audit_app.command("export")
 def export(
     context: typer.Context,
     *,
@@ -80,3 +80,9 @@ def export(
 def _wanted(*values: str | None) -> dict[str, Any]:
     names = ("caller", "kind", "tool", "reason", "since", "until", "request_id", "task_id")
     return dict(zip(names, values, strict=True))
+
+
+#: They take the place of those of the gateway's package, where a gateway is asked.
+audit_commands: dict[str, Callable[..., None]] = {"list": list_, "export": export}
+for _name, _command in audit_commands.items():
+    audit_app.command(_name)(_command)
