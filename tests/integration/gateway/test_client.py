@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,12 +18,14 @@ import corral
 from corral.api import AgentTask, Frame, Output, Phase, Reason
 from corral.client import build_task
 from corral.client.gateway import (
+    AnswerError,
     AsyncGatewayClient,
     ConflictError,
     ExecutionStarted,
     ForbiddenError,
     GatewayClient,
     GatewayError,
+    GatewayFaultError,
     InvalidRequestError,
     NotFoundError,
     OutputPiece,
@@ -450,6 +453,33 @@ def test_M5_a_gateway_that_is_not_there_and_one_that_is_none_say_so() -> None:
         pytest.raises(UnreachableError, match="corral serve"),
     ):
         client.tools()
+
+
+class _Other(BaseHTTPRequestHandler):
+    """Something at that address that is no gateway."""
+
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.rsplit("/", 1)[1]))
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"<html")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, AnswerError), (302, AnswerError), (404, NotFoundError), (500, GatewayFaultError)],
+)
+def test_M5_what_is_no_gateway_is_told_to_be_none(status: int, kind: type[GatewayError]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with GatewayClient(url, api_key="x") as client, pytest.raises(kind) as raised:
+            client.tool(str(status))
+        server.shutdown()
+    assert "whether the URL is" in (raised.value.remedy or "")
 
 
 def test_M5_the_client_shows_no_key(served: Served) -> None:
