@@ -25,9 +25,12 @@ from corral_gateway.storage.database import Database
 from corral_gateway.tasks import files_router
 from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.host_access import NoHostPaths
-from corral_gateway.tasks.service import TaskService
+from corral_gateway.tasks.service import Guard, TaskService
 from corral_gateway.tasks.wiring import engine_for
+from corral_gateway.tools import registration_router
 from corral_gateway.tools import router as tools
+from corral_gateway.tools.execution import ToolExecution
+from corral_gateway.tools.result_cache import ResultCache
 from corral_gateway.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -67,20 +70,29 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         limits.close()
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
+    guards: list[Guard] = [NoHostPaths(), policies, limits]
+    service = TaskService(engine.executor, engine.tools, guards, engine.artifacts)
+    # Tools that work in a directory that outlives them answer for what is in it now.
+    cache = ResultCache(settings.result_cache_size if settings.workspace_root is None else 0)
     app.state.services = Services(
         settings,
         metrics,
         Entrance(authentication, limits),
-        TaskService(
-            engine.executor,
-            engine.tools,
-            guards=[NoHostPaths(), policies, limits],
-            artifacts=engine.artifacts,
-        ),
+        service,
         engine.tools,
+        ToolExecution(service, cache, [metrics]),
+        engine.registry,
+        engine.runs_images,
         engine.retention,
     )
-    for router in (health.router, identity.router, tasks.router, files_router.router, tools.router):
+    for router in (
+        health.router,
+        identity.router,
+        tasks.router,
+        files_router.router,
+        tools.router,
+        registration_router.router,
+    ):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)

@@ -24,7 +24,7 @@ from prometheus_client import (
 )
 
 from corral import __version__
-from corral.api import MAIN, AgentTask, ExecutionStatus, Phase, SandboxStatus
+from corral.api import MAIN, AgentTask, ExecutionStatus, Phase, SandboxStatus, Tool
 
 #: Requests that read take less than a millisecond, a warm task some of them, the longest task half an hour. Up to 10 ms
 #: each millisecond or two can be told apart.
@@ -139,6 +139,17 @@ class Metrics:
             registry=registry,
         )
         self._tools: set[str] = set()
+
+        self.reused_results = Counter(
+            "corral_gateway_results_reused",
+            "Calls answered with a result from before",
+            ["tool_name"],
+            registry=registry,
+        )
+
+    def reused(self, _call: AgentTask, tool: Tool, _caller: str, _task_uid: str, _age_seconds: float) -> None:
+        """Count a call that was answered with a result from before."""
+        self.reused_results.labels(self._label(tool.name)).inc()
 
     def ended(self, task: AgentTask, _caller: str, seconds: float) -> None:
         """Count a task that ended, and its executions."""

@@ -1,6 +1,6 @@
 """The parts of one gateway, as every door sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import HTTPConnection
@@ -10,6 +10,9 @@ from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.tasks.retention import Retention
 from corral_gateway.tasks.service import TaskService
+from corral_gateway.tools.execution import ToolExecution
+from corral_gateway.tools.listing import Listings
+from corral_gateway.tools.registry import ToolRegistry
 from corral_gateway.tools.source import ToolSource
 
 
@@ -22,8 +25,14 @@ class Services:
     entrance: Entrance
     tasks: TaskService
     tools: ToolSource
+    execution: ToolExecution
+    #: Takes tools in; None: they come from elsewhere.
+    registry: ToolRegistry | None = None
+    #: Tools may run in images of their own.
+    runs_images: bool = True
     #: None where somebody else removes ended tasks, as in a cluster.
     retention: Retention | None = None
+    listings: Listings = field(default_factory=Listings)
 
 
 def services_of(request: HTTPConnection) -> Services:

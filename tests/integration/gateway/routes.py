@@ -45,6 +45,10 @@ ROUTES: dict[tuple[str, str], Entry] = {
     ),
     ("GET", "/v1/tools"): Entry(Scope.TOOLS_READ),
     ("GET", "/v1/tools/{name}"): Entry(Scope.TOOLS_READ, shared={"name": "calculator"}),
+    ("POST", "/v1/tools"): Entry(Scope.TOOLS_WRITE, body={}),
+    ("PUT", "/v1/tools/{name}"): Entry(Scope.TOOLS_WRITE, shared={"name": "calculator"}, body={}),
+    ("DELETE", "/v1/tools/{name}"): Entry(Scope.TOOLS_WRITE, shared={"name": "calculator"}),
+    ("GET", "/v1/tools/{name}/history"): Entry(Scope.TOOLS_WRITE, shared={"name": "calculator"}),
     ("GET", "/tools/list"): Entry(Scope.TOOLS_READ),
     ("POST", "/tools/execute"): Entry(
         Scope.TASKS_RUN, body={"tool_name": "calculator", "parameters": {"expression": "6*7"}}

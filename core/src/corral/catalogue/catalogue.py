@@ -27,6 +27,8 @@ class Catalogue:
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
         self._unread: dict[str, str] = {}
+        #: Grows with each change of what there is, so that what was made of it can be kept.
+        self.version = 0
         for tool in tools:
             self.register(tool)
 
@@ -50,12 +52,14 @@ class Catalogue:
             raise ToolExistsError(tool.name)
         self._unread.pop(name, None)
         self._tools[name] = tool
+        self.version += 1
 
     def unregister(self, name: str) -> None:
         """Take a tool out; one that is not there is no mistake."""
         key = normalise(name)
         self._unread.pop(key, None)
         self._tools.pop(key, None)
+        self.version += 1
 
     def load_directory(self, path: Path, *, replace: bool = False) -> list[Tool]:
         """Register every Tool in the manifests of a directory, or of a file, and return them.
@@ -89,8 +93,8 @@ class Catalogue:
         unread = self._unread.get(key)
         if unread is None:
             raise ToolNotFoundError(name, self.names())
-        tool = _read(BUILTIN_PACKAGE, unread, key)
-        self.register(tool, replace=True)
+        tool = self._tools[key] = _read(BUILTIN_PACKAGE, unread, key)
+        del self._unread[key]
         return tool
 
     def discover(

@@ -2,18 +2,20 @@
 
 from corral.client.asynchronous import AsyncClient
 from corral.client.connecting import connect, connect_async
-from corral.client.executor import Executor, OnFile, OnFrame
+from corral.client.executor import CheckArguments, Executor, OnFile, OnFrame, OnStatus
 from corral.client.secrets import DirectorySecrets, SecretMissingError, SecretSource
 from corral.client.synchronous import Client
 from corral.client.tasks import build_task
 
 __all__ = [
     "AsyncClient",
+    "CheckArguments",
     "Client",
     "DirectorySecrets",
     "Executor",
     "OnFile",
     "OnFrame",
+    "OnStatus",
     "SecretMissingError",
     "SecretSource",
     "build_task",

@@ -34,7 +34,6 @@ class AsyncClient:
         secrets: SecretSource | None = None,
         waiting: int = 2,
         backend: SandboxBackend | BackendName | None = None,
-        check: CheckArguments | None = None,
     ) -> None:
         """Prepare; nothing starts yet.
 
@@ -45,7 +44,6 @@ class AsyncClient:
             waiting: sandboxes kept started ahead of need, which makes the next task immediate; 0 for one task.
             backend: where sandboxes come from: ``embedded``, ``docker``, or one that is made already. None for what
                 ``CORRAL_BACKEND`` says, or else ``embedded``. One that cannot be used is never replaced by another.
-            check: finds out whether arguments fit, where schemas may come from others; by default this process does.
 
         Raises:
             IsolationUnavailableError: a part is not installed.
@@ -56,7 +54,7 @@ class AsyncClient:
             make_backend(backend, waiting=waiting) if backend is None or isinstance(backend, str) else backend
         )
         self._executor = Executor(
-            self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets(), check
+            self._backend, self.catalogue, policy or LAPTOP_POLICY, secrets or DirectorySecrets()
         )
 
     @property
@@ -107,6 +105,7 @@ class AsyncClient:
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
         policy: Policy | None = None,
+        check: CheckArguments | None = None,
     ) -> AgentTask:
         """Run a task and return it with its status; see ``Executor.run``."""
         return await self._executor.run(
@@ -118,6 +117,7 @@ class AsyncClient:
             cancel=cancel,
             secrets=secrets,
             policy=policy,
+            check=check,
         )
 
     async def close(self) -> None:

@@ -57,6 +57,8 @@ OnStatus = Callable[[AgentTaskStatus], None]
 #: Returns what is wrong with the arguments of a call.
 CheckArguments = Callable[[Tool, Mapping[str, Any]], Awaitable[Sequence[Problem]]]
 
+_CHANGED = (Problem("spec.tool", "the tool was replaced in this moment", remedy="run the task again"),)
+
 
 @dataclass
 class _Run:
@@ -68,6 +70,7 @@ class _Run:
     on_file: OnFile | None
     secrets: SecretSource
     policy: Policy
+    check: CheckArguments | None = None
     on_status: OnStatus | None = None
     read_file: ReadFile | None = None
     attempt: int = 1
@@ -99,9 +102,7 @@ class Executor:
         catalogue: Catalogue,
         policy: Policy,
         secrets: SecretSource,
-        check: CheckArguments | None = None,
     ) -> None:
-        self._check = check
         self._backend = backend
         self._catalogue = catalogue
         self._policy = policy
@@ -118,6 +119,7 @@ class Executor:
         cancel: asyncio.Event | None = None,
         secrets: SecretSource | None = None,
         policy: Policy | None = None,
+        check: CheckArguments | None = None,
     ) -> AgentTask:
         """Run a task to its end.
 
@@ -130,6 +132,7 @@ class Executor:
             cancel: set it to end the task; it then comes back as ``Cancelled`` with the output so far.
             secrets: where this task's ``secretRefs`` come from, if not from where all others' do.
             policy: what this task may do, if not what all others may.
+            check: finds out whether arguments fit, where schemas come from others; by default this process does.
 
         Returns:
             The same task with its status. A task that fails is no exception.
@@ -144,6 +147,7 @@ class Executor:
             on_file,
             secrets or self._secrets,
             policy or self._policy,
+            check,
             on_status,
             read_file,
         )
@@ -203,7 +207,7 @@ class Executor:
             return record.refused(Reason.INVALID_SPEC, str(error), problem)
         owner = Owner(f"{run.uid}/{call.name}", attempt)
         try:
-            check = await self._checked(call)
+            check = await self._checked(run, call)
         except CheckerUnavailableError as error:
             return record.refused(Reason.SANDBOX_FAILED, str(error))
         planned = plan(
@@ -223,13 +227,13 @@ class Executor:
         abilities = DOCKER if self._backend.name == "docker" else EMBEDDED
         return replace(abilities, artifacts=run.read_file is not None)
 
-    async def _checked(self, call: Call) -> Check:
+    async def _checked(self, run: _Run, call: Call) -> Check:
         """Return what says what is wrong with a call's arguments: found out already, or done where it is asked."""
-        if self._check is None or call.tool not in self._catalogue:
+        if run.check is None or call.tool not in self._catalogue:
             return validate_arguments
         tool = self._catalogue.get(call.tool)
-        problems = await self._check(tool, with_defaults(tool, call.arguments))
-        return lambda _tool, _arguments: problems
+        problems = await run.check(tool, with_defaults(tool, call.arguments))
+        return lambda asked, _arguments: problems if asked is tool else _CHANGED
 
     async def _in_sandbox(self, run: _Run, call: Call, planned: Planned, record: Record) -> ExecutionStatus:
         try:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
 
 from corral.api import AgentTask, Phase, Reason, phase_of
-from corral.client import AsyncClient
+from corral.client import AsyncClient, CheckArguments
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
@@ -51,6 +51,7 @@ class EmbeddedTasks:
         *,
         policy_of: PolicyOf,
         artifacts: TaskArtifacts,
+        check: CheckArguments,
     ) -> None:
         self._database = database
         self._observers = tuple(observers)
@@ -59,6 +60,7 @@ class EmbeddedTasks:
         self._policy_of = policy_of
         self._client = client
         self._artifacts = artifacts
+        self._check = check
         self._retention_days = settings.task_retention_days
         #: Whose turn it is, and how many wait.
         self.places = Places(
@@ -258,6 +260,7 @@ class EmbeddedTasks:
             cancel=live.cancel,
             secrets=CallerSecrets(self._secrets_directory, live.caller),
             policy=self._policy_of(task.metadata.uid or ""),
+            check=self._check,
         )
         # Where it worked is not the caller's to know.
         return await self._artifacts.keep(ended.model_copy(update={"spec": task.spec}), live.files)

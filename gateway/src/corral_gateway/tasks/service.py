@@ -88,6 +88,15 @@ class TaskService:
                 retry_after_seconds=error.retry_after_seconds,
             ) from None
 
+    async def allow(self, task: AgentTask, caller: Caller) -> None:
+        """Ask the guards about a task that will not run, as if it did: its result is there already.
+
+        Raises:
+            ProblemError: one of them refuses it.
+        """
+        for guard in await self._admitted(task, caller):
+            guard.withdrawn(task, caller)
+
     async def get(self, uid: str, caller: Caller) -> AgentTask | None:
         """Return a task as it stands; None: there is none."""
         return await self._executor.get(uid, caller.name)
@@ -131,15 +140,9 @@ class TaskService:
             return await self._artifacts.output(task.metadata.uid or "", execution.name, what)
 
     async def _submit_guarded(self, task: AgentTask, caller: Caller, contents: Contents) -> AgentTask:
-        names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
-        catalogue = self._tools.catalogue(caller.name)
-        tools = [catalogue.get(name) for name in sorted(names) if name in catalogue]
-        admitted: list[Guard] = []
+        admitted = await self._admitted(task, caller)
         taken = None
         try:
-            for guard in self._guards:
-                await guard.admit(task, tools, caller)
-                admitted.append(guard)
             with stored():
                 for sha256, content in contents.items():
                     await self._artifacts.take_in(task.metadata.uid or "", sha256, content)
@@ -151,3 +154,19 @@ class TaskService:
                 for guard in admitted:
                     guard.withdrawn(task, caller)
         return taken
+
+    async def _admitted(self, task: AgentTask, caller: Caller) -> Sequence[Guard]:
+        """Return the guards that let a task through: all of them, or it is refused and none has counted it."""
+        names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
+        catalogue = self._tools.catalogue(caller.name)
+        tools = [catalogue.get(name) for name in sorted(names) if name in catalogue]
+        admitted: list[Guard] = []
+        try:
+            for guard in self._guards:
+                await guard.admit(task, tools, caller)
+                admitted.append(guard)
+        except BaseException:
+            for guard in admitted:
+                guard.withdrawn(task, caller)
+            raise
+        return admitted

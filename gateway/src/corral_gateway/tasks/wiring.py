@@ -20,7 +20,10 @@ from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.port import Executor, TaskObserver
 from corral_gateway.tasks.retention import Retention
-from corral_gateway.tools.source import OneCatalogue, ToolSource
+from corral_gateway.tools.checking import Checks
+from corral_gateway.tools.database_tools import DatabaseTools
+from corral_gateway.tools.registry import ToolRegistry
+from corral_gateway.tools.source import ToolSource
 
 #: Where a pod finds the name of its own namespace.
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -48,6 +51,10 @@ class Engine:
     active: Callable[[], int]
     #: Of them, those that have no sandbox yet.
     waiting: Callable[[], int]
+    #: Takes tools in; None: they come from elsewhere.
+    registry: ToolRegistry | None
+    #: Tools may run in images of their own.
+    runs_images: bool
     artifacts: TaskArtifacts
     #: Removes ended tasks; None: somebody else does.
     retention: Retention | None
@@ -79,15 +86,21 @@ def embedded_engine(
     place = settings.artifacts_place
     store = None if place is None else FsspecStore(place)
     artifacts, retention = TaskArtifacts(store, settings.artifacts_task_size), Retention(database, store)
-    tasks = EmbeddedTasks(database, client, settings, observers, policy_of=policy_of, artifacts=artifacts)
+    # What the client knows from its beginning is its owner's; what is registered is somebody's.
+    checks, tools = Checks(client.catalogue.names()), DatabaseTools(database, client.catalogue)
+    tasks = EmbeddedTasks(
+        database, client, settings, observers, policy_of=policy_of, artifacts=artifacts, check=checks.check
+    )
     return Engine(
-        tasks,
-        OneCatalogue(client.catalogue),
-        lambda: tasks.active,
-        lambda: tasks.places.waiting,
-        artifacts,
-        retention,
-        [artifacts, tasks, retention],
+        executor=tasks,
+        tools=tools,
+        active=lambda: tasks.active,
+        waiting=lambda: tasks.places.waiting,
+        registry=tools,
+        runs_images=client.backend_name == "docker",
+        artifacts=artifacts,
+        retention=retention,
+        parts=[artifacts, checks, tools, tasks, retention],
     )
 
 
@@ -111,7 +124,17 @@ def cluster_engine(
     )
     # The operator reads no artifacts, and writes none.
     none = TaskArtifacts(None, settings.artifacts_task_size)
-    return Engine(tasks, tools, lambda: tasks.active, lambda: tasks.waiting, none, None, [tasks, tools])
+    return Engine(
+        executor=tasks,
+        tools=tools,
+        active=lambda: tasks.active,
+        waiting=lambda: tasks.waiting,
+        registry=None,
+        runs_images=True,
+        artifacts=none,
+        retention=None,
+        parts=[tasks, tools],
+    )
 
 
 def namespaces_of(settings: Settings) -> Namespaces:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from corral.api import Reason, Tool
@@ -14,14 +14,12 @@ from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
-from corral_gateway.tasks.intake import task_of
-from corral_gateway.tasks.router import tasks_of
-from corral_gateway.tasks.service import TaskService
+from corral_gateway.tasks.intake import task_of, with_key
+from corral_gateway.tools.freshness import freshness_of
+from corral_gateway.tools.listing import Wanted
 
 router = APIRouter(tags=["tools"])
 
-#: Longer than any task may take: what ends an execution is its own limit.
-_FOR_EVER_SECONDS = 7 * 86400.0
 #: Reasons of the request itself, with the status that says so.
 _REQUEST_REASONS = {
     Reason.TOOL_NOT_FOUND: HTTPStatus.NOT_FOUND,
@@ -69,26 +67,30 @@ async def _catalogue(request: Request) -> Catalogue:
 _Catalogue = Annotated[Catalogue, Depends(_catalogue)]
 
 
-@router.get("/v1/tools", summary="Find tools")
+@router.get("/v1/tools", summary="Find tools", response_model=ToolList)
 async def find(
     *,
     _caller: _Reader,
     catalogue: _Catalogue,
+    request: Request,
     query: Annotated[str, Query(max_length=1000)] = "",
     category: Annotated[tuple[str, ...], Query()] = (),
     tag: Annotated[tuple[str, ...], Query()] = (),
     exclude_dangerous: bool = False,
     max_results: Annotated[int | None, Query(ge=1, le=1000)] = None,
-) -> ToolList:
+    if_none_match: Annotated[
+        str | None, Header(description="Answer 304 if the list is still this one.")
+    ] = None,
+) -> Response:
     """Search name, description, category and tags; without a query all tools, by name."""
-    found = catalogue.discover(
-        query,
-        categories=category,
-        tags=tag,
-        exclude_dangerous=exclude_dangerous,
-        max_results=max_results,
-    )
-    return ToolList(items=[tool.to_wire() for tool in found])
+    wanted = Wanted(query, category, tag, exclude_dangerous, max_results)
+    found = services_of(request).listings.of(catalogue, wanted)
+    headers = {"ETag": found.etag, "Cache-Control": "private, no-cache"}
+    if if_none_match is not None and found.etag in {
+        one.strip().removeprefix("W/") for one in if_none_match.split(",")
+    }:
+        return Response(None, HTTPStatus.NOT_MODIFIED, headers)
+    return Response(found.body, HTTPStatus.OK, headers, "application/json")
 
 
 @router.get("/v1/tools/{name}", summary="Describe a tool")
@@ -113,26 +115,37 @@ async def names(
     openapi_extra=body_of(ExecuteRequest.model_json_schema()),
 )
 async def execute(
-    caller: _Runner, tasks: Annotated[TaskService, Depends(tasks_of)], catalogue: _Catalogue, request: Request
+    *,
+    caller: _Runner,
+    catalogue: _Catalogue,
+    request: Request,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(description="The same key again is the same call.")] = None,
+    cache_control: Annotated[str | None, Header(description="no-cache: execute it now.")] = None,
 ) -> ExecuteResponse:
     """Execute a tool once, alone in a sandbox.
 
     A tool that fails is an answer with `success: false`. A request that is wrong is refused: an unknown tool with
-    404, arguments that do not fit with 400.
+    404, arguments that do not fit with 400. With an `Idempotency-Key` that was sent before, the answer from then. A
+    result from before, where the tool says that it may be used again, has an `Age`; `Cache-Control: no-cache` executes.
     """
     body = await read_model(request, ExecuteRequest)
     tool = _tool(catalogue, body.tool_name)
     task = task_of({"tool": tool.name, "arguments": body.parameters}, caller.name)
-    task = await tasks.submit(task, caller)
-    ended = await tasks.wait(task.metadata.uid or "", caller, _FOR_EVER_SECONDS)
-    assert ended is not None  # nobody else can take it away
-    if ended.succeeded:
-        return ExecuteResponse(success=True, output=ended.stdout if ended.result is None else ended.result)
-    message = ended.status.message if ended.status is not None else None
+    if idempotency_key is not None:
+        task = with_key(task, idempotency_key)
+    ended = await services_of(request).execution.execute(task, tool, caller, freshness_of(cache_control))
+    if ended.age_seconds is not None:
+        response.headers["Age"] = str(int(ended.age_seconds))
+    if ended.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    response.headers["Location"] = f"/v1/tasks/{ended.task_uid}"
+    if ended.reason is Reason.COMPLETED:
+        return ExecuteResponse(success=True, output=ended.output)
     status = _REQUEST_REASONS.get(ended.reason) if ended.reason is not None else None
     if status is not None and ended.reason is not None:
-        raise ProblemError(status, ended.reason.value, message or ended.reason.value)
-    return ExecuteResponse(success=False, error=f"{ended.reason}: {message or ''}".rstrip(": "))
+        raise ProblemError(status, ended.reason.value, ended.message or ended.reason.value)
+    return ExecuteResponse(success=False, error=f"{ended.reason}: {ended.message}".rstrip(": "))
 
 
 def _tool(catalogue: Catalogue, name: str) -> Tool:

@@ -15,14 +15,3 @@ class ToolSource(Protocol):
             ProblemError: they cannot be known at the moment.
         """
         ...
-
-
-class OneCatalogue:
-    """A ``ToolSource``: the same tools for everybody."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
-
-    def catalogue(self, caller: str) -> Catalogue:  # noqa: ARG002 - it does not depend on who asks
-        """Return them; see ``ToolSource``."""
-        return self._catalogue

@@ -1,0 +1,172 @@
+"""Registered tools in the database, and in the catalogue of every gateway and process that works on it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from corral.api import Tool
+from corral.api.tool import TRUSTED
+from corral.catalogue import Catalogue, normalise
+from corral_gateway.storage.database import Database
+from corral_gateway.storage.models import ToolChangeRow, ToolRow
+from corral_gateway.tools.registry import ToolChange, ToolTakenError, TooManyToolsError
+
+log = logging.getLogger(__name__)
+
+#: What another process registers is known here so much later at most.
+_LOOK_EVERY_SECONDS = 1.0
+#: Registered tools, over all callers.
+_MOST_TOOLS = 1000
+_MOST_CHANGES = 100
+
+
+class DatabaseTools:
+    """Implements ``ToolRegistry`` and ``ToolSource``: the same tools for every caller, in one catalogue."""
+
+    def __init__(self, database: Database, catalogue: Catalogue) -> None:
+        """Use a catalogue.
+
+        Args:
+            database: keeps what is registered.
+            catalogue: with the tools that nobody replaces; kept as the database has it.
+        """
+        self._database = database
+        self._catalogue = catalogue
+        self._fixed = frozenset(map(normalise, catalogue.names()))
+        #: Registered tools that the catalogue has, with the numbers of their last changes.
+        self._known: dict[str, int] = {}
+        self._seen: tuple[int, int] = (0, 0)
+        self._looking = asyncio.Lock()
+        self._work: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Learn what is registered, and go on learning."""
+        await self.look()
+        self._work = asyncio.get_running_loop().create_task(self._look_for_ever(), name="registered tools")
+
+    async def close(self) -> None:
+        """End."""
+        if self._work is not None:
+            async with self._looking:
+                self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+
+    def catalogue(self, caller: str) -> Catalogue:  # noqa: ARG002 - it does not depend on who asks
+        """Return all tools; see ``ToolSource``."""
+        return self._catalogue
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether a tool ships with Corral."""
+        return normalise(name) in self._fixed
+
+    async def create(self, tool: Tool, caller: str) -> None:
+        """Register a tool; see ``ToolRegistry``."""
+        self._refuse_fixed(tool.name)
+        try:
+            async with self._database.writing() as session:
+                await _keep(session, tool, caller, replace=False)
+        except IntegrityError:  # another one came in the same moment
+            raise ToolTakenError(tool.name, builtin=False) from None
+        await self.look()
+
+    async def put(self, tool: Tool, caller: str) -> bool:
+        """Register or replace a tool; see ``ToolRegistry``."""
+        self._refuse_fixed(tool.name)
+        while True:
+            try:
+                async with self._database.writing() as session:
+                    is_new = await _keep(session, tool, caller, replace=True)
+                break
+            except IntegrityError:  # another one made it in the same moment: replace that one
+                continue
+        await self.look()
+        return is_new
+
+    async def delete(self, name: str, caller: str) -> bool:
+        """Take a tool out; see ``ToolRegistry``."""
+        self._refuse_fixed(name)
+        async with self._database.writing() as session:
+            row = await session.get(ToolRow, normalise(name))
+            if row is not None:
+                session.add(_change(row.name, caller, None))
+                await session.delete(row)
+        await self.look()
+        return row is not None
+
+    async def history(self, name: str) -> Sequence[ToolChange]:
+        """Return what was done to a tool; see ``ToolRegistry``."""
+        query = select(ToolChangeRow).where(ToolChangeRow.name == normalise(name))
+        async with self._database.reading() as session:
+            rows = await session.scalars(query.order_by(ToolChangeRow.number.desc()).limit(_MOST_CHANGES))
+            return [
+                ToolChange(
+                    row.number, row.caller, row.at, None if row.manifest is None else _tool(row.manifest)
+                )
+                for row in rows
+            ]
+
+    async def look(self) -> None:
+        """Bring the catalogue to what is registered, if anything was changed."""
+        async with self._looking:
+            async with self._database.reading() as session:
+                # Both: changes that were made at once may be seen in another order than their numbers'.
+                found = await session.execute(select(func.max(ToolChangeRow.number), func.count()))
+                newest, count = found.one()
+                if (newest or 0, count) == self._seen:
+                    return
+                rows = list(await session.scalars(select(ToolRow)))
+            for row in rows:
+                if self._known.get(row.name) != row.change and row.name not in self._fixed:
+                    self._catalogue.register(_tool(row.manifest), replace=True)
+                    self._known[row.name] = row.change
+            for name in self._known.keys() - {row.name for row in rows}:
+                self._catalogue.unregister(name)
+                del self._known[name]
+            self._seen = (newest or 0, count)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            try:
+                await self.look()
+            except SQLAlchemyError as error:
+                log.warning("registered tools could not be read: %s; again soon", error)
+
+    def _refuse_fixed(self, name: str) -> None:
+        if self.is_fixed(name):
+            raise ToolTakenError(name, builtin=True)
+
+
+async def _keep(session: AsyncSession, tool: Tool, caller: str, *, replace: bool) -> bool:
+    """Write a tool down. Returns whether it is new."""
+    name, manifest = normalise(tool.name), tool.to_wire()
+    row = await session.get(
+        ToolRow, name, with_for_update=True
+    )  # so that changes are numbered in their order
+    if row is not None and not replace:
+        raise ToolTakenError(tool.name, builtin=False)
+    if row is None and (await session.scalar(select(func.count()).select_from(ToolRow)) or 0) >= _MOST_TOOLS:
+        raise TooManyToolsError
+    change = _change(name, caller, manifest)
+    session.add(change)
+    await session.flush()  # which gives it its number
+    if row is None:
+        session.add(ToolRow(name=name, change=change.number, manifest=manifest))
+        await session.flush()
+        return True
+    row.change, row.manifest = change.number, manifest
+    return False
+
+
+def _change(name: str, caller: str, manifest: dict[str, object] | None) -> ToolChangeRow:
+    return ToolChangeRow(name=name, caller=caller, at=datetime.now(UTC), manifest=manifest)
+
+
+def _tool(manifest: dict[str, object]) -> Tool:
+    # Its schemas were checked when it was registered.
+    return Tool.model_validate(manifest, context={TRUSTED: True})

@@ -1,0 +1,187 @@
+"""Registers tools: ``POST``, ``PUT`` and ``DELETE`` below ``/v1/tools``."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+
+from corral.api import ManifestError, Problem, Reason, Tool, parse_resource
+from corral.catalogue import normalise
+from corral_gateway.bodies import body_of, read_json
+from corral_gateway.http_door import allowed
+from corral_gateway.identity.caller import Caller
+from corral_gateway.identity.roles import Scope
+from corral_gateway.problems import ProblemError
+from corral_gateway.services import services_of
+from corral_gateway.tools.registry import ToolRegistry, ToolTakenError, TooManyToolsError
+
+router = APIRouter(prefix="/v1/tools", tags=["tools"])
+
+_Writer = Annotated[Caller, Depends(allowed(Scope.TOOLS_WRITE))]
+_TOOL_BODY = body_of(
+    {
+        "type": "object",
+        "description": "A Tool manifest.",
+        "examples": [
+            {
+                "apiVersion": "corral.dev/v1alpha1",
+                "kind": "Tool",
+                "metadata": {"name": "greet"},
+                "spec": {
+                    "description": "Greet somebody.",
+                    "inputSchema": {"type": "object", "properties": {"name": {"type": "string"}}},
+                    "run": {"function": {"code": "def main(name='you'):\n    return f'Hello, {name}'"}},
+                },
+            }
+        ],
+    }
+)
+
+
+async def _registry(request: Request) -> ToolRegistry:
+    registry = services_of(request).registry
+    if registry is None:
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            Reason.UNSUPPORTED.value,
+            "here tools are resources of the cluster",
+            remedy="kubectl apply the Tool in your namespace; the gateway knows it from then on",
+        )
+    return registry
+
+
+_Registry = Annotated[ToolRegistry, Depends(_registry)]
+
+
+class Change(BaseModel):
+    """What was done to a tool once."""
+
+    number: int = Field(description="Grows from change to change, of whichever tool.")
+    caller: str = Field(description="Who did it.")
+    at: datetime
+    tool: dict[str, Any] | None = Field(description="The tool from then on; null: it was deleted.")
+
+
+class ChangeList(BaseModel):
+    """What was done to a tool, newest first."""
+
+    items: list[Change]
+
+
+@router.post("", status_code=HTTPStatus.CREATED, summary="Register a tool", openapi_extra=_TOOL_BODY)
+async def create(
+    caller: _Writer, registry: _Registry, request: Request, response: Response
+) -> dict[str, Any]:
+    """Register a Tool manifest for all callers. A name that is taken is a conflict; `PUT` replaces."""
+    tool = await _tool(request)
+    with _refusals():
+        await registry.create(tool, caller.name)
+    response.headers["Location"] = f"/v1/tools/{tool.name}"
+    return tool.to_wire()
+
+
+@router.put("/{name}", summary="Register or replace a tool", openapi_extra=_TOOL_BODY)
+async def put(
+    caller: _Writer, registry: _Registry, request: Request, response: Response, name: str
+) -> dict[str, Any]:
+    """Register a Tool manifest under its name, in place of one that is there: 201 if it is new, else 200.
+
+    What runs by then goes on with the tool that it began with.
+    """
+    tool = await _tool(request)
+    if normalise(tool.name) != normalise(name):
+        problem = Problem("metadata.name", f"{tool.name!r} is not the name of the path, {name[:64]!r}")
+        raise ManifestError([problem])
+    with _refusals():
+        is_new = await registry.put(tool, caller.name)
+    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
+    return tool.to_wire()
+
+
+@router.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, summary="Take a tool out")
+async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
+    """Take a registered tool out. What is known of its history stays."""
+    with _refusals():
+        there = await registry.delete(name, caller.name)
+    if not there:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, f"no tool {name[:64]} is registered"
+        )
+
+
+@router.get("/{name}/history", summary="Show what was done to a tool")
+async def history(_caller: _Writer, registry: _Registry, name: str) -> ChangeList:
+    """Return the last hundred changes, newest first; also of a tool that is gone."""
+    changes = await registry.history(name)
+    if not changes:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, f"no tool {name[:64]} was ever registered"
+        )
+    return ChangeList(
+        items=[
+            Change(
+                number=change.number,
+                caller=change.caller,
+                at=change.at,
+                tool=None if change.tool is None else change.tool.to_wire(),
+            )
+            for change in changes
+        ]
+    )
+
+
+async def _tool(request: Request) -> Tool:
+    """Return the tool of a request, as it is kept: without what only a cluster sets."""
+    body = await read_json(request)
+    # Its schemas are held against the meta-schema, which can take a tenth of a second.
+    resource = await asyncio.to_thread(parse_resource, body)
+    if not isinstance(resource, Tool):
+        raise ManifestError([Problem("kind", f"expected Tool, found {resource.kind}")])
+    given = resource.metadata
+    if given.name is None:
+        raise ManifestError([Problem("metadata.name", "a tool needs a name")])
+    command = resource.spec.run.command
+    if command is not None and command.image is not None and not services_of(request).runs_images:
+        message = f"tool {given.name} runs in the image {command.image}, and this backend has no images"
+        field = "spec.run.command.image"
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            Reason.UNSUPPORTED.value,
+            message,
+            remedy="use the Docker or Kubernetes backend",
+            problems=[Problem(field, message)],
+        )
+    metadata = type(given)(name=given.name, labels=given.labels, annotations=given.annotations)
+    return resource.model_copy(update={"metadata": metadata})
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except ToolTakenError as error:
+        if error.builtin:
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                "ToolBuiltIn",
+                f"{error.name} ships with Corral, and nobody replaces it or takes it out",
+                remedy="give yours another name",
+            ) from None
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "ToolExists",
+            f"there is a tool {error.name} already",
+            remedy=f"replace it with PUT /v1/tools/{error.name}, or give yours another name",
+        ) from None
+    except TooManyToolsError:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "TooManyTools",
+            "as many tools are registered as may be",
+            remedy="delete some",
+        ) from None
