@@ -88,7 +88,8 @@ test-docker: setup ## run the contract tests and its own against the Docker back
 	@$(RIG) test-docker -- $(PYTEST_ARGS)
 
 .PHONY: test-services
-test-services: setup ## run the gateway's tests on a real PostgreSQL and a real Valkey or Redis, which must be installed
+test-services: setup ## run the gateway's tests on a real PostgreSQL and a real Valkey or Redis, which must be installed, and a real S3 server, which is built with Go
+	@PYTHONPATH=scripts $(BIN)/python -m rig binaries versitygw >/dev/null
 	@$(BIN)/pytest tests/services $(PYTEST_ARGS)
 
 .PHONY: bench-gateway

@@ -16,6 +16,8 @@ KUBECONFORM = "v0.8.0"
 KWOK = "v0.8.0"
 # Prometheus 3.13.5: its module is numbered v0.3xx.
 PROMETHEUS = "v0.313.5"
+# An S3 server over a directory, for the tests of the artifact store.
+VERSITYGW = "v1.8.0"
 PAUSE = "1"
 
 # systemd 252 of bookworm is the last that starts on a host with cgroup v1.
@@ -119,4 +121,5 @@ PROGRAMS: tuple[GoProgram, ...] = (
         # Without the clients of two dozen clouds, which find what to scrape.
         tags=("remove_all_sd",),
     ),
+    GoProgram("versitygw", VERSITYGW, package="github.com/versity/versitygw/cmd/versitygw"),
 )

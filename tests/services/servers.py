@@ -1,18 +1,23 @@
 """Real servers of others, each on a free port of the loopback, with data that goes when they end."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from chart.programs import program
+
 #: initdb and the server refuse root.
 _NOBODY = 65534
+_ACCOUNT = _NOBODY if os.getuid() == 0 else None
 
 
 @contextmanager
@@ -38,6 +43,36 @@ def redis(directory: Path, port: int | None = None) -> Iterator[str]:
         yield f"redis://127.0.0.1:{port}/0"
 
 
+@dataclass(frozen=True)
+class S3:
+    """A server that speaks S3, with one empty bucket."""
+
+    url: str
+    #: What the artifact store reads from its environment.
+    environment: Mapping[str, str]
+    #: Where the bucket's objects lie, as files.
+    bucket: Path
+
+
+@contextmanager
+def s3(directory: Path) -> Iterator[S3]:
+    """Run versitygw over a directory."""
+    bucket = directory / "data" / "artifacts"
+    bucket.mkdir(parents=True)
+    port = free_port()
+    command = [program("versitygw"), "--port", f"127.0.0.1:{port}", "posix", str(bucket.parent)]
+    keys = {"ROOT_ACCESS_KEY": "corral", "ROOT_SECRET_KEY": secrets.token_hex()}
+    environment = {
+        "AWS_ACCESS_KEY_ID": keys["ROOT_ACCESS_KEY"],
+        "AWS_SECRET_ACCESS_KEY": keys["ROOT_SECRET_KEY"],
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    # It gives files to whom it runs as, and keeps what it knows of them in their attributes: as who runs the tests.
+    with _server(command, port, directory / "s3.log", account=None, env={**os.environ, **keys}):
+        yield S3("s3://artifacts/corral", environment, bucket)
+
+
 def _postgres_programs() -> Path:
     found = shutil.which("initdb")
     places = (
@@ -49,10 +84,17 @@ def _postgres_programs() -> Path:
 
 
 @contextmanager
-def _server(command: Sequence[str | Path], port: int, log: Path) -> Iterator[None]:
+def _server(
+    command: Sequence[str | Path],
+    port: int,
+    log: Path,
+    *,
+    account: int | None = _ACCOUNT,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=file, cwd="/", user=_account(), group=_account()
+            command, stdout=file, stderr=file, cwd="/", user=account, group=account, env=env
         )
     try:
         deadline = time.monotonic() + 60
@@ -83,13 +125,9 @@ def _owned(data: Path) -> Path:
 
 def _run(command: Sequence[str | Path]) -> None:
     ended = subprocess.run(
-        command, capture_output=True, text=True, cwd="/", check=False, user=_account(), group=_account()
+        command, capture_output=True, text=True, cwd="/", check=False, user=_ACCOUNT, group=_ACCOUNT
     )
     assert ended.returncode == 0, ended.stderr
-
-
-def _account() -> int | None:
-    return _NOBODY if os.getuid() == 0 else None
 
 
 def free_port() -> int:
