@@ -74,6 +74,7 @@ CORRAL_GRPC_TLS_KEY: /etc/corral/tls/tls.key
 CORRAL_AUDIT_KEY: /etc/corral/audit/{{ .Values.gateway.audit.signingKeySecret.key }}
 {{- end }}
 CORRAL_FIRST_KEY: "false"
+CORRAL_KUBERNETES_TOKENS: {{ .Values.gateway.kubernetesTokens | quote }}
 CORRAL_LOG_FORMAT: {{ .Values.gateway.logFormat | quote }}
 CORRAL_RATE_LIMIT_CALLER: {{ .Values.gateway.rateLimits.caller | quote }}
 CORRAL_RATE_LIMIT_GLOBAL: {{ .Values.gateway.rateLimits.all | quote }}

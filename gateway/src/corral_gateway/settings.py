@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     # --- who may ---
     agent_api_key: Annotated[SecretStr | None, BeforeValidator(_blank), AfterValidator(_long_key)] = None
     """AGENT_API_KEY: a key of a caller ``agent-api-key`` with the role runner, besides those in the database."""
+    kubernetes_tokens: Annotated[bool, Field(alias="CORRAL_KUBERNETES_TOKENS")] = False
+    """CORRAL_KUBERNETES_TOKENS: tokens of the cluster open it, to what their owners could do with kubectl."""
+    kubernetes_audiences: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), Field(alias="CORRAL_KUBERNETES_AUDIENCES")
+    ] = ()
+    """CORRAL_KUBERNETES_AUDIENCES: those tokens are for one of these; empty: for the API server itself."""
     failed_attempts: Annotated[str, AfterValidator(_rate), Field(alias="CORRAL_FAILED_ATTEMPTS")] = (
         "60/minute"
     )

@@ -116,6 +116,10 @@ class KubernetesCluster:
     async def create(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Json:
         return await self._json("POST", resource, resource.path(namespace), body=body)
 
+    async def review(self, resource: Resource, body: Mapping[str, Any]) -> Json:
+        """Ask the API server about something that it does not keep, such as whose a token is."""
+        return await self._json("POST", resource, resource.path(), body=body)
+
     async def replace(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Json:
         return await self._json(
             "PUT", resource, resource.path(namespace, body["metadata"]["name"]), body=body

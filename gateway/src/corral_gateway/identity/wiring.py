@@ -10,8 +10,10 @@ from corral_gateway.identity.jwt.tokens import JwtTokens
 from corral_gateway.identity.key_cache import KeyCache
 from corral_gateway.identity.key_store import KeyStore
 from corral_gateway.identity.keys import ApiKeys, EnvironmentKey
+from corral_gateway.identity.kubernetes_tokens import ApiServer, KubernetesTokens
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.wiring import namespaces_of
 
 if TYPE_CHECKING:
     from corral_gateway.identity.verifiers import Verifier
@@ -24,5 +26,8 @@ def authentication_of(settings: Settings, database: Database) -> Authentication:
         # Before the others: it may look like one of them.
         keys.insert(0, EnvironmentKey(settings.agent_api_key))
     tokens: list[Verifier] = [JwtTokens.of(settings.jwt_issuers)] if settings.jwt_issuers else []
+    if settings.kubernetes_tokens:
+        namespaces = namespaces_of(settings)
+        tokens.append(KubernetesTokens(ApiServer(), settings.kubernetes_audiences, namespaces.of))
     failed = parse(settings.failed_attempts)
     return Authentication(keys, tokens, FailedAttempts(failed.amount, failed.get_expiry()))

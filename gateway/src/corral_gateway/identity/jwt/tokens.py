@@ -132,6 +132,12 @@ def _claims(text: str, key: VerificationKey, algorithm: str, issuer: JwtIssuer) 
     return claims
 
 
+def unproven_claims(text: str) -> dict[str, Any]:
+    """Return what a token says, if it is one that says anything: nothing to rely on."""
+    parts = _read(text)
+    return {} if parts is None else parts[1]
+
+
 def _read(text: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return header and claims of what looks like a signed token, nothing of it proven; None: it does not."""
     parts = text.split(".")
