@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from corral_gateway.openapi import declare_refusals, link_tasks
+
 #: The two ways to send a credential; either is enough.
 _SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "corral_…"},
@@ -25,6 +27,8 @@ def describe(app: FastAPI) -> None:
             for path, operations in schema["paths"].items():
                 for operation in operations.values() if path not in _OPEN else ():
                     operation["security"] = [{name: []} for name in _SCHEMES]
+            declare_refusals(schema)
+            link_tasks(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
