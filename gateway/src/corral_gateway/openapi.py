@@ -49,7 +49,7 @@ def declare_refusals(schema: dict[str, Any]) -> None:
             if "HTTPValidationError" in str(responses.get("422")):
                 del responses["422"]
             for status in _statuses(operation):
-                responses.setdefault(str(status.value), _response(status))
+                responses.setdefault(str(status.value), refusal(status))
 
 
 def link_tasks(schema: dict[str, Any]) -> None:
@@ -81,7 +81,8 @@ def _statuses(operation: dict[str, Any]) -> list[HTTPStatus]:
     return found
 
 
-def _response(status: HTTPStatus) -> dict[str, Any]:
+def refusal(status: HTTPStatus) -> dict[str, Any]:
+    """Return what a route declares of a refusal that not every route like it has."""
     return {
         "description": status.phrase,
         **({"headers": _HEADERS[status]} if status in _HEADERS else {}),

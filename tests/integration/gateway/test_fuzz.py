@@ -22,7 +22,7 @@ _NONE = "00000000-0000-4000-8000-000000000000"
 @pytest.mark.timeout(3600)
 def test_M5_no_request_from_the_openapi_document_breaks_the_gateway_or_its_word(tmp_path: Path) -> None:
     """CORRAL_FUZZ_EXAMPLES says how many requests of each kind; CORRAL_FUZZ_SEED which ones."""
-    examples = int(os.environ.get("CORRAL_FUZZ_EXAMPLES", "20"))
+    examples = int(os.environ.get("CORRAL_FUZZ_EXAMPLES", "10"))
     seed = int(os.environ.get("CORRAL_FUZZ_SEED", str(random.SystemRandom().randrange(1 << 32))))
     with serving(
         tmp_path,
@@ -36,7 +36,8 @@ def test_M5_no_request_from_the_openapi_document_breaks_the_gateway_or_its_word(
                 *(CORRAL.with_name("schemathesis"), "run", f"{url}/openapi.json", "--no-color"),
                 *("-H", f"X-API-Key: {key}", "--seed", str(seed), "--max-examples", str(examples)),
                 # What fits the document can still be wrong: a tool that there is not, arguments that do not fit it.
-                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+                # And DELETE ends a task, which stays to be looked at.
+                *("--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free"),
                 *("--request-timeout", "60", "--suppress-health-check", "all", "--continue-on-failure"),
             ],
             cwd=tmp_path,

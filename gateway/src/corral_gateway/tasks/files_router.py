@@ -4,13 +4,14 @@ import json
 import posixpath
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from corral_gateway.openapi import refusal
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.files import files_of, find_execution, find_file, one_piece, stored_as
 from corral_gateway.tasks.ranges import range_of
@@ -32,6 +33,12 @@ _SAFE = {
 
 
 #: What an execution has beside files.
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All of it.", "content": _BYTES},
+    206: {"description": "The part that was asked for.", "content": _BYTES},
+    416: refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE),
+}
 _OUTPUTS = ("stdout", "stderr", "result")
 
 
@@ -70,7 +77,12 @@ async def find(caller: Reader, tasks: Tasks, uid: str) -> FileList:
     return FileList(items=items)
 
 
-@router.get("/files/{path:path}", summary="Download a file of a task", response_class=StreamingResponse)
+@router.get(
+    "/files/{path:path}",
+    summary="Download a file of a task",
+    response_class=StreamingResponse,
+    responses=_FILE,
+)
 async def download(
     *,
     caller: Reader,

@@ -40,6 +40,15 @@ _Prefer = Annotated[
 ]
 
 
+#: What else than 202 a task that is taken in is answered with.
+_ENDED: dict[int | str, dict[str, Any]] = {201: {"description": "It has ended."}}
+
+
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+
+
 class TaskList(BaseModel):
     """A page of tasks, newest first."""
 
@@ -58,7 +67,13 @@ async def tasks_of(request: Request) -> TaskService:
 Tasks = Annotated[TaskService, Depends(tasks_of)]
 
 
-@router.post("", status_code=HTTPStatus.ACCEPTED, summary="Run a tool or a chain", openapi_extra=TASK_BODY)
+@router.post(
+    "",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Run a tool or a chain",
+    openapi_extra=TASK_BODY,
+    responses=_ENDED,
+)
 async def create(
     *,
     caller: Runner,
@@ -123,7 +138,7 @@ async def get(
     return there(found, uid).to_wire()
 
 
-@router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse)
+@router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse, responses=_EVENTS)
 async def events(
     caller: Reader,
     tasks: Tasks,
