@@ -1,11 +1,13 @@
 """M5: terms of keys: narrower than a role, granted or held to tools, rotated, given by the environment, flooded."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import event, text
+from sqlalchemy import event
+from sqlalchemy import text as sql
 
 from corral.api import PermissionLevel
 from corral_gateway.identity.api_key import make_key, rotated
@@ -91,6 +93,26 @@ async def test_M5_a_rotated_key_opens_with_both_secrets_until_the_overlap_is_ove
     assert not await opens(newest)
 
 
+async def test_M5_the_prefix_of_one_key_does_nothing_for_the_secret_of_another(gateway: Gateway) -> None:
+    one, other = await gateway.key("one"), await gateway.key("other", Role.ADMIN)
+    shared, _ = make_key("third", Role.ADMIN, datetime.now(UTC))
+    await gateway.keys.add(
+        replace(shared, prefix=f"{one.split('_')[1][:11]}{'0' if one[18] != '0' else '1'}")
+    )
+    for text in (
+        f"corral_{one.split('_')[1]}_{other.split('_', 2)[2]}",
+        f"corral_{other.split('_')[1]}_{one.split('_', 2)[2]}",
+        f"corral_{shared.prefix}_{one.split('_', 2)[2]}",
+        one[:30],
+        one + other,
+    ):
+        async with gateway.http(text) as client:
+            assert problem(await client.get("/v1/whoami")) == (401, "Unauthenticated"), text
+    for text, name in ((one, "one"), (other, "other")):
+        async with gateway.http(text) as client:
+            assert (await client.get("/v1/whoami")).json()["name"] == name
+
+
 async def test_M5_no_request_waits_for_the_database_to_know_a_key_and_no_wrong_key_costs_a_query(
     gateway: Gateway,
 ) -> None:
@@ -135,7 +157,7 @@ async def test_M5_keys_that_cannot_be_read_are_not_guessed_at(gateway: Gateway) 
     async with await gateway.caller() as client:
         assert (await client.get("/v1/tools")).status_code == 200
         async with gateway.keys._database.writing() as session:
-            await session.execute(text("ALTER TABLE api_keys_version RENAME TO away"))
+            await session.execute(sql("ALTER TABLE api_keys_version RENAME TO away"))
         gateway.keys._tell()
         answer = await client.get("/v1/tools")
         assert problem(answer) == (503, "IdentityUnavailable")

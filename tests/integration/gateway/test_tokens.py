@@ -105,8 +105,10 @@ async def test_W5_keys_rotate_while_the_gateway_serves_and_serve_on_while_their_
             assert (await _status(gateway, new), await _status(gateway, old)) == (200, 200)
             server.answer = (500, b"", {})
             source._loaded = source._tried = source._clock() - 301
+            _verifier(gateway)._remembered.forget()
             assert (await _status(gateway, new), await _status(gateway, old)) == (200, 200)
             source._loaded = source._clock() - 4000
+            _verifier(gateway)._remembered.forget()  # ten seconds later
             assert await _status(gateway, new) == 503
         assert server.asked <= 5
 
@@ -185,8 +187,12 @@ def test_W5_an_issuer_that_is_wrong_is_refused_by_the_settings_name(
     assert SECRET not in shown
 
 
-def _sources(gateway: Gateway) -> list[Any]:
+def _verifier(gateway: Gateway) -> Any:
     (verifier,) = (
         one for one in gateway.services.entrance._authentication._bearer if hasattr(one, "_issuers")
     )
-    return [source for _, source in verifier._issuers.values()]
+    return verifier
+
+
+def _sources(gateway: Gateway) -> list[Any]:
+    return [source for _, source in _verifier(gateway)._issuers.values()]

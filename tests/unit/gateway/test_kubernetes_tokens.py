@@ -125,7 +125,7 @@ async def test_M5_a_token_of_nobody_or_for_somebody_else_opens_nothing(status: J
     world.status = status
     assert await world.caller() is None
     assert world.asked[0][1]["audiences"] == ["corral"]
-    world.tokens._answers.clear()
+    world.tokens._remembered.forget()
     world.status = {"authenticated": True, "user": {"username": BOT}, "audiences": ["corral"]}
     assert await world.caller() is not None
 
@@ -163,7 +163,7 @@ async def test_M5_many_requests_with_one_token_ask_once_and_no_token_is_kept() -
     world.gate.set()
     assert all(caller is not None for caller in await asyncio.gather(*many[1:]))
     assert world.reviews() == 1
-    assert "a-secret" not in repr(world.tokens._answers)
+    assert "a-secret" not in repr(world.tokens._remembered._answers)
 
 
 async def test_M5_while_the_api_server_does_not_answer_nothing_is_believed() -> None:
@@ -184,4 +184,4 @@ async def test_M5_the_memory_of_answers_is_bounded() -> None:
     world.status = {"authenticated": False}
     for number in range(10_050):
         await world.caller(f"wrong-{number}")
-    assert len(world.tokens._answers) == 10_000
+    assert len(world.tokens._remembered) == 10_000

@@ -4,7 +4,6 @@ import os
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +23,9 @@ class KeyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        file = database.file
+        self._mark_file = None if file is None else file.with_name(f"{file.name}-keys")
+        self._mark_path = str(self._mark_file)
 
     async def add(self, key: ApiKey) -> None:
         """Keep a new key."""
@@ -98,19 +100,13 @@ class KeyStore:
 
         It costs microseconds, so that each request can look. Read it before what it stands for.
         """
-        file = self._mark_file
-        if file is None:
+        if self._mark_file is None:
             return None
         try:
-            status = os.stat(file)  # noqa: PTH116 - looked at by every request
+            status = os.stat(self._mark_path)  # noqa: PTH116 - looked at by every request
         except OSError:
             return (0, 0)
         return (status.st_mtime_ns, status.st_ino)
-
-    @property
-    def _mark_file(self) -> Path | None:
-        file = self._database.file
-        return None if file is None else file.with_name(f"{file.name}-keys")
 
     def _tell(self) -> None:
         """Tell other processes on this machine that something was changed; those elsewhere ask the database."""

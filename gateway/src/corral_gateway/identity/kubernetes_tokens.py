@@ -3,12 +3,10 @@ could do themselves (SubjectAccessReview). Nobody may more through the gateway t
 """
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -27,6 +25,7 @@ from corral.cluster.port import (
 )
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.jwt.tokens import unproven_claims
+from corral_gateway.identity.remembered import Remembered, digest_of
 from corral_gateway.identity.roles import Scope
 from corral_gateway.identity.verifiers import RefusedCredentialError
 from corral_gateway.problems import ProblemError
@@ -35,8 +34,6 @@ log = logging.getLogger(__name__)
 
 #: A token that was taken back, and a right that was, are good for so long after.
 _KEPT_SECONDS = 10.0
-#: Answers that are remembered; the oldest goes first.
-_MOST_KEPT = 10_000
 #: Requests for reviews at a time: callers of the gateway do not crowd out its tasks.
 _AT_ONCE = 16
 
@@ -87,15 +84,6 @@ class ApiServer:
             await self._cluster.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What the API server said of a token."""
-
-    #: None: it is no token that is good for this gateway.
-    caller: Caller | None
-    until: float
-
-
 class KubernetesTokens:
     """Implements ``Verifier``."""
 
@@ -120,22 +108,22 @@ class KubernetesTokens:
         self._audiences = list(audiences)
         self._namespace_of = namespace_of
         self._clock = clock
-        self._answers: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._remembered = Remembered(_KEPT_SECONDS, clock)
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._free = asyncio.Semaphore(_AT_ONCE)
 
     def known(self, text: str) -> Caller | None:
         """See ``Verifier``."""
-        answer = self._answer(_digest(text))
+        answer = self._remembered.answer(text)
         return None if answer is None else answer.caller
 
     async def verify(self, text: str) -> Caller | None:
         """See ``Verifier``."""
-        digest = _digest(text)
-        answer = self._answer(digest)
+        answer = self._remembered.answer(text)
         if answer is not None:
             caller = answer.caller
         else:
+            digest = digest_of(text)
             asking = self._asking.get(digest)
             if asking is None:
                 asking = asyncio.get_running_loop().create_task(self._ask(text, digest))
@@ -154,10 +142,6 @@ class KubernetesTokens:
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         await self._reviews.close()
 
-    def _answer(self, digest: bytes) -> _Answer | None:
-        answer = self._answers.get(digest)
-        return answer if answer is not None and self._clock() < answer.until else None
-
     async def _ask(self, text: str, digest: bytes) -> Caller | None:
         began = self._clock()
         try:
@@ -175,10 +159,7 @@ class KubernetesTokens:
             ) from None
         finally:
             del self._asking[digest]
-        self._answers[digest] = _Answer(caller, began + _KEPT_SECONDS)
-        self._answers.move_to_end(digest)
-        if len(self._answers) > _MOST_KEPT:
-            self._answers.popitem(last=False)
+        self._remembered.keep(text, caller, began)
         return caller
 
     async def _review(self, text: str) -> Caller | None:
@@ -255,7 +236,3 @@ def _expiry(text: str) -> datetime | None:
         return datetime.fromtimestamp(moment, UTC) if isinstance(moment, int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
