@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client
 
 from corral.cluster.kubernetes_api import KubernetesCluster
-from corral.cluster.port import AGENT_TASKS, PODS, Refused, Resource, Unavailable
+from corral.cluster.port import AGENT_TASKS, PODS, TOKEN_REVIEWS, Refused, Resource, Unavailable
 from corral_operator.handlers import watch_settings
 
 TOO_LARGE = "etcdserver: request is too large"
@@ -74,3 +74,20 @@ async def test_B13_what_will_be_too_large_again_is_told_from_what_may_pass(
         with pytest.raises(kind) as error:
             await cluster.patch(AGENT_TASKS, "team", "job", {"status": {}}, subresource="status")
     assert getattr(error.value, "status", None) == status
+
+
+async def test_M5_a_review_is_asked_of_the_whole_cluster_and_no_error_repeats_what_was_asked() -> None:
+    answers = [web.json_response({"status": {"authenticated": True}}), web.Response(status=503, text="later")]
+    asked: list[tuple[str, str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path, await request.json()))
+        return answers.pop(0)
+
+    body = {"kind": "TokenReview", "spec": {"token": "a-secret"}}
+    async with _cluster(answer) as cluster:
+        assert await cluster.review(TOKEN_REVIEWS, body) == {"status": {"authenticated": True}}
+        with pytest.raises(Unavailable) as error:
+            await cluster.review(TOKEN_REVIEWS, body)
+    assert asked == [("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)] * 2
+    assert "a-secret" not in str(error.value)
