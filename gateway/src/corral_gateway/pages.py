@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from corral_gateway import methods
 from corral_gateway.openapi import declare_refusals, link_tasks
 
 #: The two ways to send a credential; either is enough.
@@ -32,4 +33,5 @@ def describe(app: FastAPI) -> None:
             app.openapi_schema = schema
         return app.openapi_schema
 
+    methods.install(app)
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it

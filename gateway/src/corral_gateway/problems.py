@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from corral.api import ManifestError, Problem, format_path
 
@@ -124,10 +123,7 @@ def install(app: FastAPI) -> None:
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
         reason = "".join(word.capitalize() for word in status.phrase.split())
-        headers = dict(error.headers or {})
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(_methods(request))
-        problem = ProblemError(status, reason, str(error.detail), headers=headers)
+        problem = ProblemError(status, reason, str(error.detail), headers=dict(error.headers or {}))
         return problem_response(request, problem)
 
     @app.exception_handler(Exception)
@@ -139,16 +135,6 @@ def install(app: FastAPI) -> None:
             "the gateway failed; its log has the reason under this request id",
         )
         return problem_response(request, problem)
-
-
-def _methods(request: Request) -> list[str]:
-    """Return every method of a path. Starlette names those of the first route alone, of several at one path."""
-    routes = request.app.router.routes
-    return [
-        method
-        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
 
 
 def _of_pydantic(error: dict[str, Any]) -> Problem:

@@ -90,3 +90,11 @@ def _without_ids(answer: httpx.Response, asked: str) -> tuple[int, dict[str, str
         headers,
         answer.text.replace(asked, "ID").replace(answer.headers["x-request-id"], "REQUEST"),
     )
+
+
+async def test_M5_a_method_that_a_path_has_not_is_answered_with_those_that_it_has(gateway: Gateway) -> None:
+    async with gateway.http() as nobody:
+        answer = await nobody.put("/v1/tasks/x")
+        assert problem(answer) == (405, "MethodNotAllowed")
+        assert answer.headers["allow"] == "GET, DELETE"
+        assert (await nobody.delete("/v1/tasks")).headers["allow"] == "GET, POST"
