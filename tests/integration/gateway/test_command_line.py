@@ -293,6 +293,7 @@ _WRONG = {"CORRAL_API_KEY": "corral_000000000000_wrong"}
     ],
 )
 def test_each_mistake_says_what_to_do(
+    *,
     remote: Remote,
     words: str,
     env: dict[str, str],
