@@ -221,10 +221,7 @@ class AsyncGatewayClient:
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - as above
     ) -> ToolResult:
-        """Execute a tool by ``POST /tools/execute``, the door of the Agent Core API.
-
-        It knows no idempotency keys: a request that was cut raises, for it may have run. ``run`` is the sure way.
-        """
+        """Execute a tool by ``POST /tools/execute``, the door of the Agent Core API, and return its result alone."""
         return await self._line.run(self._gateway.execute(tool, parameters or {}, timeout))
 
     # --- the audit, for those who may ---

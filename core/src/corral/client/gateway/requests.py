@@ -117,10 +117,10 @@ def get_tool(name: str) -> Request:
     return Request("GET", f"/v1/tools/{quote(name, safe='')}")
 
 
-def execute_tool(name: str, parameters: Mapping[str, Any]) -> Request:
-    """Execute a tool once. The route knows no idempotency key, so it is not sent a second time."""
+def execute_tool(name: str, parameters: Mapping[str, Any], key: str) -> Request:
+    """Execute a tool; the same key again is the same call."""
     body = {"tool_name": name, "parameters": dict(parameters)}
-    return Request("POST", "/tools/execute", headers=_JSON, body=_json(body), repeatable=False)
+    return Request("POST", "/tools/execute", headers={**_JSON, "Idempotency-Key": key}, body=_json(body))
 
 
 def list_audit(wanted: AuditFilter, limit: int, after: int | None) -> Request:

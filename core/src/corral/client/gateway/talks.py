@@ -179,7 +179,7 @@ class Gateway:
         # The answer comes when the tool has ended; how long it may take, its limits say.
         silence = min(deadline.left, 86400.0)
         answer = yield from self.sender.send(
-            requests.execute_tool(name, parameters), deadline, silence_seconds=silence
+            requests.execute_tool(name, parameters, _new_key()), deadline, silence_seconds=silence
         )
         return answers.read_result(answer)
 
