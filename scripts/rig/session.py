@@ -103,8 +103,9 @@ def _all_tests(file: Path, arguments: list[str]) -> int:
     binaries.build(tuple(program for program in PROGRAMS if program.name in ("helm", "kubeconform")))
     own = [str(found) for pattern in _OWN_RELEASES for found in sorted(_CLUSTER.glob(pattern))]
     codes = [_pytest("releases of their own", file, own, arguments)]
-    # No gateway: the tests of this part are about the operator, and measure it.
-    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]", "gateway.enabled=false"])
+    # No gateway: the tests of this part are about the operator, and measure it. Those that try one start their own.
+    gateways = 'runnerSources=["app.kubernetes.io/component=gateway"]'
+    chart.install(file, "corral", ['namespaces=["*"]', "pools=[]", "gateway.enabled=false", gateways])
     rest = [str(_CLUSTER), *(f"--ignore={found}" for found in own)]
     codes.append(_pytest("one release for all", file, rest, arguments))
     chart.uninstall(file, "corral")

@@ -220,6 +220,8 @@ def test_B13_results_arrive_over_watches_that_are_cut_and_nobody_polls(
 def test_B13_while_the_api_server_is_away_tasks_are_refused_and_waiters_wait(
     proxy: Proxy, proxied: Gateway, warm: Tenant
 ) -> None:
+    connected = "corral_gateway_cluster_connected"
+    assert f"{connected} 1.0" in httpx.get(proxied.metrics_url).text
     with proxied.caller("away") as client, ThreadPoolExecutor(1) as pool:
         task = {"tool": "shell", "arguments": {"command": "sleep 1"}}
         answer = client.post("/v1/tasks", json=task)
@@ -230,6 +232,7 @@ def test_B13_while_the_api_server_is_away_tasks_are_refused_and_waiters_wait(
         assert int(refused.headers["retry-after"]) > 0
         warm.ended(answer.json()["metadata"]["name"])
         assert not waits.done()
+        eventually(lambda: f"{connected} 0.0" in httpx.get(proxied.metrics_url).text)
         proxy.is_away = False
         assert waits.result().json()["status"]["reason"] == "Completed"
 

@@ -56,6 +56,8 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     engine = engine_for(runs, database, settings, observers, policies.of)
     metrics.active_tasks.set_function(engine.active)
     metrics.waiting_tasks.set_function(engine.waiting)
+    if engine.is_current is not None:
+        metrics.cluster_connected.set_function(engine.is_current)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:

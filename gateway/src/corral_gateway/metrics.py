@@ -138,6 +138,12 @@ class Metrics:
             ["breaker"],
             registry=registry,
         )
+        self.cluster_connected = Gauge(
+            "corral_gateway_cluster_connected",
+            "1: the cluster tells what happens in it; 0: it does not answer; -1: tasks run on this machine",
+            registry=registry,
+        )
+        self.cluster_connected.set(-1)
         self._tools: set[str] = set()
 
         self.reused_results = Counter(

@@ -345,6 +345,48 @@ async def test_A1_observers_are_told_once_of_every_task_kubectls_too() -> None:
         ]
 
 
+class _Lasting(_Observer):
+    def ended_before(self, task: AgentTask, caller: str) -> None:
+        self.told.append((f"before {task.metadata.name}", caller, task.reason))
+
+
+async def test_A1_who_remembers_is_told_what_ended_while_no_gateway_looked() -> None:
+    server = _Server()
+    server.put(AGENT_TASKS, {"metadata": {"name": "old", "namespace": "team"}, "spec": SPEC})
+    server.end(_stored(server)[0]["metadata"]["uid"])
+    plain, lasting = _Observer(), _Lasting()
+    tasks = ClusterTasks(
+        server,
+        server,
+        Namespaces("team", {}),
+        runners=Runners(server, "corral"),
+        observers=[plain, lasting],
+        waiting_tasks=1,
+    )
+    await tasks.start()
+    assert (plain.told, lasting.told) == ([], [("before old", "", Reason.COMPLETED)])
+    await tasks.close()
+
+
+async def test_M5_a_namespace_that_cannot_be_read_stops_no_other() -> None:
+    server = _Server()
+    pages = server.pages
+
+    def refuse_one(
+        resource: Resource, namespace: str | None, **options: str
+    ) -> AsyncIterator[tuple[list[Json], int]]:
+        if namespace == "closed":
+            raise Refused(403, "Forbidden", "cannot list", {})
+        return pages(resource, namespace, **options)
+
+    server.pages = refuse_one  # type: ignore[method-assign]
+    async with _tasks(server, namespaces=Namespaces("team", {"bob": "closed"})) as (tasks, _):
+        assert await tasks.find("ann", _all()) == []
+        with pytest.raises(ProblemError) as refused:
+            await tasks.find("bob", _all())
+        assert refused.value.reason == "ClusterUnavailable"
+
+
 async def test_A1_a_task_that_no_gateway_would_have_taken_is_told_of_all_the_same() -> None:
     server = _Server()
     async with _tasks(server) as (_, observer):

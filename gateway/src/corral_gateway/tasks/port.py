@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from corral.api import AgentTask, Phase
 from corral_gateway.tasks.events import Event
@@ -53,6 +53,15 @@ class TaskObserver(Protocol):
             caller: whose it is; empty: nobody's of the gateway.
             seconds: from taking it in to its end.
         """
+        ...
+
+
+@runtime_checkable
+class LastingObserver(TaskObserver, Protocol):
+    """One that remembers over restarts what it was told, and so can be told what it may have missed."""
+
+    def ended_before(self, task: AgentTask, caller: str) -> None:
+        """Note a task that had ended when this process began to look, unless it is noted already."""
         ...
 
 

@@ -60,6 +60,8 @@ class Engine:
     retention: Retention | None
     #: In the order in which they begin.
     parts: Sequence[Part]
+    #: Whether the cluster tells what happens in it; None: there is none.
+    is_current: Callable[[], bool] | None = None
 
 
 def engine_for(
@@ -134,6 +136,7 @@ def cluster_engine(
         artifacts=none,
         retention=None,
         parts=[tasks, tools],
+        is_current=lambda: tasks.is_current,
     )
 
 

@@ -28,7 +28,7 @@ from corral_gateway.tasks.cluster.reading import body_of, seconds_of, slim, task
 from corral_gateway.tasks.cluster.runners import Runners
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.port import KeyUsedError, LastingObserver, NoCapacityError, TaskFilter, TaskObserver
 from corral_gateway.tasks.stamps import (
     REQUEST_ANNOTATION,
     SUBMISSION_ANNOTATION,
@@ -76,13 +76,14 @@ class ClusterTasks:
         self._namespaces = namespaces
         self._runners = runners
         self._observers = tuple(observers)
+        self._lasting = tuple(one for one in self._observers if isinstance(one, LastingObserver))
         self._most_waiting = waiting_tasks
         self._memory = TaskMemory(self._ended)
         self._complete = asyncio.Event()
-        self._mirrors = [
-            Mirror(watching, AGENT_TASKS, namespace, self._memory, on_change=self._changed)
+        self._mirrors = {
+            namespace: Mirror(watching, AGENT_TASKS, namespace, self._memory, on_change=self._changed)
             for namespace in namespaces.watched
-        ]
+        }
         self._work: list[asyncio.Task[None]] = []
 
     @property
@@ -98,12 +99,14 @@ class ClusterTasks:
     @property
     def is_current(self) -> bool:
         """Whether the cluster tells what happens in it."""
-        return all(mirror.is_current for mirror in self._mirrors)
+        return all(mirror.is_current for mirror in self._mirrors.values())
 
     async def start(self) -> None:
         """Begin to watch. Without a cluster that answers the gateway serves all the same, and says so."""
         loop = asyncio.get_running_loop()
-        self._work = [loop.create_task(mirror.run(), name="watch of tasks") for mirror in self._mirrors]
+        self._work = [
+            loop.create_task(mirror.run(), name="watch of tasks") for mirror in self._mirrors.values()
+        ]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
                 await self._complete.wait()
@@ -189,7 +192,7 @@ class ClusterTasks:
 
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks; see ``Executor``."""
-        self._check_complete()
+        self._check_complete(caller)
         found: list[AgentTask] = []
         for known in self._memory.find(caller_label(caller), wanted):
             body = await self._body(known)
@@ -227,7 +230,7 @@ class ClusterTasks:
         """Return what is known of a caller's own task."""
         known = self._memory.get(uid)
         if known is None and _UID.fullmatch(uid) and self._memory.last_words(uid) is None:
-            self._check_complete()
+            self._check_complete(caller)
             change = self._memory.change(uid)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HEARSAY_SECONDS):
@@ -275,20 +278,25 @@ class ClusterTasks:
         log.warning("%s: %s: %s", namespace, problem.reason, error)
         return problem
 
-    def _check_complete(self) -> None:
-        """Refuse to say what there is while that is not known."""
-        if not self._complete.is_set():
+    def _check_complete(self, caller: str) -> None:
+        """Refuse to say what there is while that is not known. One namespace that cannot be read stops no other."""
+        mirror = self._mirrors.get(None) or self._mirrors[self._namespaces.of(caller)]
+        if not mirror.is_complete:
             raise refusals.away()
 
     def _changed(self) -> None:
-        if all(mirror.is_complete for mirror in self._mirrors):
+        if all(mirror.is_complete for mirror in self._mirrors.values()):
             self._complete.set()
 
     def _ended(self, body: Json, was_so_before: bool) -> None:  # noqa: FBT001 - called by one place
-        if was_so_before:
+        if not (self._lasting if was_so_before else self._observers):
             return
         task = task_of(body)
         caller = caller_of(task.metadata.labels, task.metadata.annotations)
+        if was_so_before:
+            for lasting in self._lasting:
+                lasting.ended_before(task, caller)
+            return
         for observer in self._observers:
             observer.ended(task, caller, seconds_of(task))
 

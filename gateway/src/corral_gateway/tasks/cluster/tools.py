@@ -76,13 +76,15 @@ class ClusterTools:
         """
         self._namespaces = namespaces
         self._shelf = _Shelf()
-        self._mirrors = [Mirror(watching, TOOLS, one, self._shelf) for one in namespaces.watched]
+        self._mirrors = {one: Mirror(watching, TOOLS, one, self._shelf) for one in namespaces.watched}
         self._work: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to watch."""
         loop = asyncio.get_running_loop()
-        self._work = [loop.create_task(mirror.run(), name="watch of tools") for mirror in self._mirrors]
+        self._work = [
+            loop.create_task(mirror.run(), name="watch of tools") for mirror in self._mirrors.values()
+        ]
 
     async def close(self) -> None:
         """Stop watching."""
@@ -92,9 +94,11 @@ class ClusterTools:
 
     def catalogue(self, caller: str) -> Catalogue:
         """Return the tools of a caller's namespace; see ``ToolSource``."""
-        if not all(mirror.is_complete for mirror in self._mirrors):
+        namespace = self._namespaces.of(caller)
+        mirror = self._mirrors.get(None) or self._mirrors[namespace]
+        if not mirror.is_complete:
             raise refusals.away()
-        return self._shelf.catalogue(self._namespaces.of(caller))
+        return self._shelf.catalogue(namespace)
 
 
 def _tool(body: Json) -> Tool | None:
