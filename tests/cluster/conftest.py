@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cluster.api import Api
+from cluster.gateways import account
 from cluster.installation import Installation
 from cluster.tenant import Tenant
 
@@ -71,6 +72,13 @@ def new_tenant(api: Api, namespace_names: Iterator[str], all_tenants: list[Tenan
         return tenant
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gateway_token(api: Api, operator: Installation) -> Iterator[str]:
+    """Return a token of an account with a gateway's rights of docs/gateway.md, and no more."""
+    with account(api, operator.namespace) as token:
+        yield token
 
 
 @pytest.fixture

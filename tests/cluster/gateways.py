@@ -65,9 +65,18 @@ def account_manifests(namespace: str) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
-def make_account(api: Api, namespace: str) -> str:
-    """Make the account, and return a token of it."""
-    kubectl("apply", "-f", "-", stdin=account_manifests(namespace))
+@contextmanager
+def account(api: Api, namespace: str) -> Iterator[str]:
+    """Make the account, yield a token of it, and leave nothing: the chart makes one of this name."""
+    manifests = account_manifests(namespace)
+    kubectl("create", "-f", "-", stdin=manifests)
+    try:
+        yield _token(api, namespace)
+    finally:
+        kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifests)
+
+
+def _token(api: Api, namespace: str) -> str:
     body = {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",

@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.api import Api
-from cluster.gateways import Gateway, events_of, gateway_at, make_account, problem_of, write_kubeconfig
+from cluster.gateways import Gateway, events_of, gateway_at, problem_of, write_kubeconfig
 from cluster.installation import Installation
 from cluster.proxying import KilledError, Proxy, Stage, proxy_before_the_api_server
 from cluster.tenant import Tenant
@@ -22,20 +21,16 @@ WAIT = {"wait": "120s"}
 
 
 @pytest.fixture(scope="module")
-def token(api: Api, operator: Installation) -> str:
-    """Return a token of an account with the rights of docs/gateway.md and no more."""
-    return make_account(api, operator.namespace)
-
-
-@pytest.fixture(scope="module")
 def start(
-    token: str, warm: Tenant, operator: Installation, tmp_path_factory: pytest.TempPathFactory
+    gateway_token: str, warm: Tenant, operator: Installation, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Generator[Gateway]]:
     """Return what starts gateways for the namespace with the pool."""
 
     def begin(proxy: Proxy | None = None, directory: Path | None = None) -> Generator[Gateway]:
         place = directory or tmp_path_factory.mktemp("gateway")
-        kubeconfig = write_kubeconfig(place / "kubeconfig", token, None if proxy is None else proxy.url)
+        kubeconfig = write_kubeconfig(
+            place / "kubeconfig", gateway_token, None if proxy is None else proxy.url
+        )
         settings = {"CORRAL_OPERATOR_NAMESPACE": operator.namespace}
         with gateway_at(place, kubeconfig, warm.name, **settings) as gateway:
             yield gateway

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from cluster.api import Api, kubectl
-from cluster.gateways import ACCOUNT, events_of, make_account
+from cluster.gateways import ACCOUNT, events_of
 from cluster.installation import Installation
 from cluster.tenant import Tenant
 from eventually import eventually
@@ -52,11 +52,8 @@ def _pod(name: str, labels: dict[str, str], namespace: str, env: dict[str, str])
 
 
 @contextmanager
-def _gateway_pod(
-    api: Api, operator: Installation, tasks: Tenant, labels: dict[str, str]
-) -> Iterator[httpx.Client]:
+def _gateway_pod(operator: Installation, tasks: Tenant, labels: dict[str, str]) -> Iterator[httpx.Client]:
     """Run a gateway beside the operator, and yield a client of a caller."""
-    make_account(api, operator.namespace)
     name = f"gateway-{uuid.uuid4().hex[:6]}"
     env = {"CORRAL_NAMESPACE": tasks.name, "CORRAL_OPERATOR_NAMESPACE": operator.namespace, "DEBUG": "true"}
     where = ("--namespace", operator.namespace)
@@ -114,10 +111,11 @@ def _read_until(client: httpx.Client, where: str, wanted: str, **headers: str) -
     return events_of("\n".join(blocks))
 
 
+@pytest.mark.usefixtures("gateway_token")
 def test_B8_output_comes_while_the_tool_runs_and_goes_on_where_a_reader_was(
     api: Api, operator: Installation, warm: Tenant
 ) -> None:
-    with _gateway_pod(api, operator, warm, GATEWAY) as client:
+    with _gateway_pod(operator, warm, GATEWAY) as client:
         where, pod, _ = _gated(warm, client)
         begun = _read_until(client, where, "aside")
         assert {(kind, data.get("text")) for _, kind, data in begun} == {
@@ -145,10 +143,11 @@ def test_B8_output_comes_while_the_tool_runs_and_goes_on_where_a_reader_was(
         assert again == rest
 
 
+@pytest.mark.usefixtures("gateway_token")
 def test_M5_a_pod_that_is_no_gateways_cannot_reach_a_runner_and_tells_the_end_alone(
-    api: Api, operator: Installation, warm: Tenant
+    operator: Installation, warm: Tenant
 ) -> None:
-    with _gateway_pod(api, operator, warm, {"app": "another"}) as client:
+    with _gateway_pod(operator, warm, {"app": "another"}) as client:
         where, pod, name = _gated(warm, client)
         with (
             pytest.raises(httpx.ReadTimeout),

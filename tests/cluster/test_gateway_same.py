@@ -7,9 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cluster.api import Api
-from cluster.gateways import Gateway, events_of, gateway_at, make_account, write_kubeconfig
-from cluster.installation import Installation
+from cluster.gateways import Gateway, events_of, gateway_at, write_kubeconfig
 from cluster.tenant import Tenant
 from eventually import eventually
 
@@ -29,11 +27,11 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def clustered(
-    api: Api, operator: Installation, warm: Tenant, tmp_path_factory: pytest.TempPathFactory
+    gateway_token: str, warm: Tenant, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     """Return a gateway in front of the operator."""
     place = tmp_path_factory.mktemp("clustered")
-    kubeconfig = write_kubeconfig(place / "kubeconfig", make_account(api, operator.namespace))
+    kubeconfig = write_kubeconfig(place / "kubeconfig", gateway_token)
     with gateway_at(place, kubeconfig, warm.name) as gateway:
         yield gateway
 

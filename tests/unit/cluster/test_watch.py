@@ -14,6 +14,7 @@ from kubernetes.aio import client
 from corral.cluster import kubernetes_api
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral.cluster.port import AGENT_TASKS, Gone, Refused, Unavailable
+from eventually import eventually_async
 
 
 @asynccontextmanager
@@ -126,3 +127,27 @@ async def test_B13_a_watch_whose_connection_breaks_says_so() -> None:
     async with _cluster(answer) as cluster:
         with pytest.raises(Unavailable, match="the watch"):
             await _read(cluster)
+
+
+async def test_B15_watches_take_no_connection_from_requests_nor_from_each_other() -> None:
+    begun, ends = 0, asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal begun
+        if "watch" not in request.query:
+            return web.json_response({"metadata": {"name": "one"}})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        begun += 1
+        await ends.wait()
+        return response
+
+    async with _cluster(answer) as cluster:
+        opened: list[bool] = []
+        watches = [
+            asyncio.ensure_future(_read(cluster, on_open=lambda: opened.append(True))) for _ in range(100)
+        ]
+        await eventually_async(lambda: len(opened) == begun == 100)
+        assert (await cluster.get(AGENT_TASKS, "team", "one"))["metadata"]["name"] == "one"
+        ends.set()
+        assert await asyncio.gather(*watches) == [[]] * 100

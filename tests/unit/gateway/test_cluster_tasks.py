@@ -318,6 +318,7 @@ async def test_B13_a_task_that_is_deleted_before_its_end_ends_for_who_waits() ->
         assert [event.kind async for event in events] == ["finished"]
         assert observer.told == [(name, "ann", Reason.CANCELLED)]
         assert await tasks.get(uid, "ann") is None
+        assert not tasks._memory._changes
 
 
 async def test_A1_observers_are_told_once_of_every_task_kubectls_too() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from corral.cluster.port import (
@@ -142,7 +142,7 @@ class ApiServer:
         seconds: int,
         field_selector: str = "",
         on_open: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json]:
         del seconds, field_selector
         await self._begin("watch", resource, "")
         seen, cuts = int(version), self._cuts

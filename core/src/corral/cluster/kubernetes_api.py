@@ -7,7 +7,7 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Self
 from urllib.parse import urlencode
 
@@ -35,6 +35,7 @@ _PAGE = 250
 #: A task is a spec of 64 KiB and a status of 768 KiB at most: a page of 250 could be 200 MB, of which the operator's
 #: memory would hold the bytes and the objects at once.
 TASKS_PAGE = 25
+#: Requests at once.
 _CONNECTIONS = 64
 _MERGE_PATCH = "application/merge-patch+json"
 #: "Too many requests", and what an API server or a proxy before it answers while it cannot.
@@ -65,7 +66,8 @@ class KubernetesCluster:
     """A cluster, reached as the service account of this pod, or as the current context of a kubeconfig."""
 
     def __init__(self, configuration: client.Configuration, on_request: OnRequest = _nobody_counts) -> None:
-        configuration.connection_pool_maxsize = _CONNECTIONS
+        # No limit here: a watch holds its connection for as long as it is open, and requests have theirs below.
+        configuration.connection_pool_maxsize = 0
         self._configuration = configuration
         self._on_request = on_request
         # Whoever waits for a connection has asked nothing yet, so its time does not run.
@@ -165,7 +167,7 @@ class KubernetesCluster:
         seconds: int,
         field_selector: str = "",
         on_open: Callable[[], None] = _nobody_waits,
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json]:
         path = resource.path(namespace)
         query = {**_BOOKMARKS, "timeoutSeconds": str(seconds)}
         query |= {"resourceVersion": version} if version else {}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from corral.cluster.port import ClusterError, Gone, Json, Resource, Unavailable, WatchedCluster
@@ -76,15 +77,17 @@ class Mirror:
                 if not version:
                     version = await self._list()
                 began = asyncio.get_running_loop().time()
-                async for event in self._cluster.watch(
+                watch = self._cluster.watch(
                     self._resource,
                     self._namespace,
                     version,
                     seconds=self._watch_seconds,
                     on_open=self._is_current,
-                ):
-                    version = self._take(event) or version
-                    pause = _FIRST_PAUSE_SECONDS
+                )
+                async with aclosing(watch):
+                    async for event in watch:
+                        version = self._take(event) or version
+                        pause = _FIRST_PAUSE_SECONDS
                 if asyncio.get_running_loop().time() - began > _HELD_SECONDS:
                     continue
             except Gone as error:

@@ -1,6 +1,6 @@
 """What is asked of a cluster: a few calls on raw JSON."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -165,7 +165,7 @@ class WatchedCluster(Cluster, Protocol):
         seconds: int,
         field_selector: str = "",
         on_open: Callable[[], None] = _nobody_waits,
-    ) -> AsyncIterator[Json]:
+    ) -> AsyncGenerator[Json]:
         """Yield what changes, each a ``type`` (ADDED, MODIFIED, DELETED, BOOKMARK) and an ``object``.
 
         Args:

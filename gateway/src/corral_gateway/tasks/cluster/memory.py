@@ -89,6 +89,10 @@ class TaskMemory:
 
     def change(self, uid: str) -> asyncio.Event:
         """Return what is set when something about a task is new; it need not be known yet."""
+        if uid in self._gone:
+            over = asyncio.Event()
+            over.set()
+            return over
         return self._changes.setdefault(uid, asyncio.Event())
 
     def forget_change(self, uid: str, event: asyncio.Event) -> None:

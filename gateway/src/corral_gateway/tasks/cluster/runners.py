@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from corral.api import Frame
@@ -100,18 +101,19 @@ class Runners:
             seconds=_POD_WATCH_SECONDS,
             field_selector=f"metadata.name={attempt.pod}",
         )
-        async for event in watch:
-            pod: Json = event["object"]
-            if event["type"] == "BOOKMARK":
-                continue
-            metadata, status = pod["metadata"], pod.get("status") or {}
-            if event["type"] == "DELETED" or status.get("phase") in {"Succeeded", "Failed"}:
-                raise SandboxLostError(f"the pod {attempt.pod} has ended")
-            if (metadata.get("labels") or {}).get(RUNNER_LABEL) != "true":
-                raise SandboxLostError(f"the pod {attempt.pod} has no runner")
-            states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
-            if status.get("podIP") and any("running" in state for state in states):
-                return str(status["podIP"])
+        async with aclosing(watch):
+            async for event in watch:
+                pod: Json = event["object"]
+                if event["type"] == "BOOKMARK":
+                    continue
+                metadata, status = pod["metadata"], pod.get("status") or {}
+                if event["type"] == "DELETED" or status.get("phase") in {"Succeeded", "Failed"}:
+                    raise SandboxLostError(f"the pod {attempt.pod} has ended")
+                if (metadata.get("labels") or {}).get(RUNNER_LABEL) != "true":
+                    raise SandboxLostError(f"the pod {attempt.pod} has no runner")
+                states = [one.get("state") or {} for one in status.get("containerStatuses") or ()]
+                if status.get("podIP") and any("running" in state for state in states):
+                    return str(status["podIP"])
         raise SandboxLostError(f"the pod {attempt.pod} does not run yet")
 
     @staticmethod
