@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 from chart_files import CHART, HelmMissingError, access_template, plain_manifests
+from grpc_code import grpc_code
 from image_lock import image_locks
 from tool_reference import tool_reference
 
@@ -45,7 +46,7 @@ def install() -> Iterator[tuple[Path, str]]:
 
 
 #: Each yields paths, relative to the repository, and what belongs there.
-OUTPUTS = (crds, tool_reference, chart, install, image_locks)
+OUTPUTS = (crds, tool_reference, chart, install, image_locks, grpc_code)
 
 
 def main() -> int:
