@@ -1,8 +1,12 @@
 """Which backends the tests run against; what is left out is said at the end, never passed over."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Gateways of tests take no port that another run on this machine may have; tests of gRPC ask for a free one.
+os.environ.setdefault("CORRAL_GRPC_PORT", "0")
 
 #: Those that need nothing but this machine, and those that need a daemon.
 HERE = ("embedded",)

@@ -13,6 +13,7 @@ from corral.client import AsyncClient
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral_gateway import health, pages, problems
 from corral_gateway.entrance import Entrance
+from corral_gateway.grpc.server import GrpcServer
 from corral_gateway.identity import router as identity
 from corral_gateway.identity.wiring import authentication_of
 from corral_gateway.measuring import Measuring
@@ -46,6 +47,9 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         settings: what it may take in and run.
         database: migrated; closed by who opened it.
         runs: tasks, on this machine or in a cluster; closed by who opened it.
+
+    Raises:
+        ListenError: gRPC cannot listen where the settings say.
     """
     metrics = Metrics()
     limits = RateLimits(settings, metrics)
@@ -63,7 +67,11 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         for part in engine.parts:
             await part.start()
+        if grpc is not None:
+            await grpc.start()
         yield
+        if grpc is not None:
+            await grpc.close()
         for part in reversed(engine.parts):
             await part.close()
         await authentication.close()
@@ -76,7 +84,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     service = TaskService(engine.executor, engine.tools, guards, engine.artifacts)
     # Tools that work in a directory that outlives them answer for what is in it now.
     cache = ResultCache(settings.result_cache_size if settings.workspace_root is None else 0)
-    app.state.services = Services(
+    services = app.state.services = Services(
         settings,
         metrics,
         Entrance(authentication, limits),
@@ -87,6 +95,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         engine.runs_images,
         engine.retention,
     )
+    grpc = app.state.grpc = GrpcServer.listening(services, tracing) if settings.grpc_port else None
     for router in (
         health.router,
         identity.router,

@@ -68,6 +68,26 @@ class ProblemError(Exception):
         super().__init__(detail)
 
 
+def problem_of_manifest(error: ManifestError) -> ProblemError:
+    """Return the refusal of a task that cannot be read."""
+    count = len(error.problems)
+    return ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "InvalidSpec",
+        f"the manifest has {count} problem{'s'[: count > 1]}",
+        problems=error.problems,
+    )
+
+
+def internal_problem() -> ProblemError:
+    """Return what a caller is told of a fault in the gateway: nothing of what is inside."""
+    return ProblemError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "InternalError",
+        "the gateway failed; its log has the reason under this request id",
+    )
+
+
 def problem_response(request: Request, error: ProblemError) -> JSONResponse:
     """Return the answer to a request that is refused."""
     context = request.scope["state"]["context"]
@@ -103,13 +123,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ManifestError)
     async def malformed(request: Request, error: ManifestError) -> JSONResponse:
-        problem = ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "InvalidSpec",
-            f"the manifest has {len(error.problems)} problem{'s'[: len(error.problems) > 1]}",
-            problems=error.problems,
-        )
-        return problem_response(request, problem)
+        return problem_response(request, problem_of_manifest(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -128,13 +142,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def fault(request: Request, _error: Exception) -> JSONResponse:
-        # The server logs it with its traceback; a caller learns nothing of what is inside.
-        problem = ProblemError(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "InternalError",
-            "the gateway failed; its log has the reason under this request id",
-        )
-        return problem_response(request, problem)
+        # The server logs it with its traceback.
+        return problem_response(request, internal_problem())
 
 
 def _of_pydantic(error: dict[str, Any]) -> Problem:

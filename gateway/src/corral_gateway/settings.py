@@ -45,6 +45,13 @@ def _store(url: SecretStr) -> SecretStr:
     return url
 
 
+def _file(path: Path) -> Path:
+    """Return a file's own path, and refuse what is none."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    return path.resolve()
+
+
 #: As many characters as 128 random bits have, and longer than the placeholder of the documents.
 _SHORTEST_KEY = 32
 
@@ -105,6 +112,28 @@ class Settings(BaseSettings):
     """CORRAL_LOG_FORMAT: ``text`` for people, ``json`` for programs."""
     traces_endpoint: Annotated[str | None, Field(alias="OTEL_EXPORTER_OTLP_ENDPOINT")] = None
     """OTEL_EXPORTER_OTLP_ENDPOINT: where traces go, over HTTP; unset: nowhere."""
+
+    # --- gRPC ---
+    grpc_port: Annotated[int, Field(ge=0, le=65535, alias="CORRAL_GRPC_PORT")] = 50051
+    """CORRAL_GRPC_PORT: of gRPC, on the same address; 0: none."""
+    grpc_tls_certificate: Annotated[
+        Annotated[Path, AfterValidator(_file)] | None, Field(alias="CORRAL_GRPC_TLS_CERT")
+    ] = None
+    """CORRAL_GRPC_TLS_CERT: PEM file with the server's certificate and its chain; None: gRPC without TLS."""
+    grpc_tls_key: Annotated[
+        Annotated[Path, AfterValidator(_file)] | None, Field(alias="CORRAL_GRPC_TLS_KEY")
+    ] = None
+    """CORRAL_GRPC_TLS_KEY: PEM file with the certificate's private key."""
+    grpc_tls_client_ca: Annotated[
+        Annotated[Path, AfterValidator(_file)] | None, Field(alias="CORRAL_GRPC_TLS_CLIENT_CA")
+    ] = None
+    """CORRAL_GRPC_TLS_CLIENT_CA: PEM file; whoever has no certificate of these authorities cannot even connect."""
+    grpc_reflection: Annotated[
+        Literal["open", "authenticated", "off"], Field(alias="CORRAL_GRPC_REFLECTION")
+    ] = "open"
+    """CORRAL_GRPC_REFLECTION: who may ask which services and messages there are, which is what the pages say too."""
+    grpc_streams: Annotated[int, Field(ge=1, le=10_000, alias="CORRAL_GRPC_STREAMS")] = 100
+    """CORRAL_GRPC_STREAMS: calls at once of one connection; more wait in the client."""
 
     # --- what it keeps ---
     data_directory: Annotated[Path, Field(alias="CORRAL_DATA_DIR")] = Path("data")

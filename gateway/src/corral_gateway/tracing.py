@@ -82,6 +82,19 @@ class Tracing:
         if status >= 500:
             span.set_status(StatusCode.ERROR)
 
+    def answered_call(self, span: Span, context: RequestContext, status: str) -> None:
+        """Note how a gRPC call was answered, by the name of its status code."""
+        span.update_name(context.route.lstrip("/"))
+        span.set_attribute("rpc.system", "grpc")
+        span.set_attribute("rpc.method", context.route.lstrip("/"))
+        span.set_attribute("rpc.response.status_code", status)
+        if context.caller is not None:
+            span.set_attribute("enduser.id", context.caller.name)
+        if context.reason is not None:
+            span.set_attribute("error.type", context.reason)
+        if status in {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"}:
+            span.set_status(StatusCode.ERROR)
+
     def ended(self, task: AgentTask, caller: str, _seconds: float) -> None:
         """Make the spans of a task that has ended; see ``TaskObserver``."""
         begin = _moment(task.metadata.creation_timestamp)

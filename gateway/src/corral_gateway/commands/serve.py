@@ -41,12 +41,17 @@ async def _serve(settings: "Settings") -> None:
     from prometheus_client import start_http_server
 
     from corral_gateway.app import create_app
+    from corral_gateway.grpc.server import ListenError
+    from corral_gateway.http_server import HttpServer
     from corral_gateway.identity.key_store import KeyStore
 
     async with open_database(settings) as database, _what_runs(settings) as runs:
         if settings.first_key:
             await _first_key(KeyStore(database))
-        app = create_app(settings, database, runs)
+        try:
+            app = create_app(settings, database, runs)
+        except ListenError as error:
+            raise bad_input(str(error), "name another port, or 0 for no gRPC") from None
         services: Services = app.state.services
         if settings.metrics_port:
             try:
@@ -65,7 +70,7 @@ async def _serve(settings: "Settings") -> None:
             access_log=False,  # the outermost middleware writes a line that knows the caller
             log_config=None,
         )
-        await uvicorn.Server(config).serve()
+        await HttpServer(config, app.state.grpc).serve()
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 
 #: Beyond it a double, which is all that a Struct has, skips whole numbers.
 _EXACT = 2**53
@@ -63,7 +63,7 @@ def _struct(data: Mapping[str, Any]) -> Struct:
 
 def _value(data: Any) -> Value:
     if data is None:
-        return Value(null_value="NULL_VALUE")
+        return Value(null_value=NULL_VALUE)
     if isinstance(data, bool):
         return Value(bool_value=data)
     if isinstance(data, int | float):

@@ -116,7 +116,8 @@ def _labelled(task: AgentTask, given: pb.TaskMetadata) -> AgentTask:
 
 def _placed(problem: Problem, *, whole: bool) -> Problem:
     path = problem.path if whole else problem.path.removeprefix("spec").removeprefix(".")
-    return replace(problem, path=f"{_PLACE}.{path}" if path else _PLACE)
+    between = "" if not path or path.startswith("[") else "."
+    return replace(problem, path=f"{_PLACE}{between}{path}")
 
 
 def _twice(field: str, other: str) -> Problem:

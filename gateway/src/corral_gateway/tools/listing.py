@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from corral.api import Tool
 from corral.catalogue import Catalogue
 
 #: Lists that are kept of one catalogue. Each is asked for in few ways; who asks in a thousand makes it slow for nobody.
@@ -20,6 +21,16 @@ class Wanted:
     tags: tuple[str, ...] = ()
     exclude_dangerous: bool = False
     max_results: int | None = None
+
+    def among(self, catalogue: Catalogue) -> list[Tool]:
+        """Return the tools that fit, best first; without a query by name."""
+        return catalogue.discover(
+            self.query,
+            categories=self.categories,
+            tags=self.tags,
+            exclude_dangerous=self.exclude_dangerous,
+            max_results=self.max_results,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +67,6 @@ class Listings:
 
 
 def _listing(catalogue: Catalogue, wanted: Wanted) -> Listing:
-    tools = catalogue.discover(
-        wanted.query,
-        categories=wanted.categories,
-        tags=wanted.tags,
-        exclude_dangerous=wanted.exclude_dangerous,
-        max_results=wanted.max_results,
-    )
-    items = [tool.to_wire() for tool in tools]
+    items = [tool.to_wire() for tool in wanted.among(catalogue)]
     body = json.dumps({"items": items}, ensure_ascii=False, separators=(",", ":")).encode()
     return Listing(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')

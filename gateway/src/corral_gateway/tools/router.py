@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from corral.api import Reason, Tool
-from corral.catalogue import Catalogue, ToolNotFoundError
+from corral.api import Reason
+from corral.catalogue import Catalogue
 from corral_gateway.bodies import body_of, read_model
 from corral_gateway.http_door import allowed, context_of
 from corral_gateway.identity.caller import Caller
@@ -15,6 +15,7 @@ from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 from corral_gateway.tasks.intake import task_of, with_key
+from corral_gateway.tools.discovery import MOST_LETTERS, MOST_RESULTS, tool_named
 from corral_gateway.tools.freshness import freshness_of
 from corral_gateway.tools.listing import Wanted
 
@@ -73,11 +74,11 @@ async def find(
     _caller: _Reader,
     catalogue: _Catalogue,
     request: Request,
-    query: Annotated[str, Query(max_length=1000)] = "",
+    query: Annotated[str, Query(max_length=MOST_LETTERS)] = "",
     category: Annotated[tuple[str, ...], Query()] = (),
     tag: Annotated[tuple[str, ...], Query()] = (),
     exclude_dangerous: bool = False,
-    max_results: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    max_results: Annotated[int | None, Query(ge=1, le=MOST_RESULTS)] = None,
     if_none_match: Annotated[
         str | None, Header(description="Answer 304 if the list is still this one.")
     ] = None,
@@ -96,7 +97,7 @@ async def find(
 @router.get("/v1/tools/{name}", summary="Describe a tool")
 async def get(_caller: _Reader, catalogue: _Catalogue, name: str) -> dict[str, Any]:
     """Return a tool with its schemas, examples and limits."""
-    return _tool(catalogue, name).to_wire()
+    return tool_named(catalogue, name).to_wire()
 
 
 @router.get("/tools/list", summary="List the names of tools")
@@ -130,7 +131,7 @@ async def execute(
     result from before, where the tool says that it may be used again, has an `Age`; `Cache-Control: no-cache` executes.
     """
     body = await read_model(request, ExecuteRequest)
-    tool = _tool(catalogue, body.tool_name)
+    tool = tool_named(catalogue, body.tool_name)
     task = task_of({"tool": tool.name, "arguments": body.parameters}, caller.name)
     if idempotency_key is not None:
         task = with_key(task, idempotency_key)
@@ -146,10 +147,3 @@ async def execute(
     if status is not None and ended.reason is not None:
         raise ProblemError(status, ended.reason.value, ended.message or ended.reason.value)
     return ExecuteResponse(success=False, error=f"{ended.reason}: {ended.message}".rstrip(": "))
-
-
-def _tool(catalogue: Catalogue, name: str) -> Tool:
-    try:
-        return catalogue.get(name)
-    except ToolNotFoundError as error:
-        raise ProblemError(HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, str(error)) from None

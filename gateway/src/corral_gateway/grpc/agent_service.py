@@ -1,0 +1,153 @@
+"""``AgentService``: each method from its request to its answer. Who may call it is the door's business."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any
+
+from corral import __version__
+from corral.api import MAXIMUM_LIMITS, Problem
+from corral.catalogue import Catalogue
+from corral.grpc.v1 import agent_pb2 as pb
+from corral.grpc.v1 import agent_pb2_grpc as pb_grpc
+from corral_gateway.context import CURRENT
+from corral_gateway.grpc.attendance import Attendance
+from corral_gateway.grpc.capabilities import capability_of
+from corral_gateway.grpc.machine import memory_usage_percent
+from corral_gateway.grpc.outcomes import refusal_of, response_of
+from corral_gateway.grpc.requests import task_of_request
+from corral_gateway.grpc.updates import Updates
+from corral_gateway.identity.caller import Caller
+from corral_gateway.problems import ProblemError
+from corral_gateway.services import Services
+from corral_gateway.tools.discovery import MOST_LETTERS, MOST_RESULTS, find_tools, tool_named
+
+#: Longer than any task may take: what ends an execution is its own limit, and a call its deadline.
+_FOR_EVER_SECONDS = 7 * 86400.0
+_MODES = (pb.EXECUTION_MODE_SIMPLE, pb.EXECUTION_MODE_STANDARD)
+
+
+class AgentService(pb_grpc.AgentServiceServicer):
+    """Serves tasks and tools. Names are those of the description."""
+
+    def __init__(self, services: Services, attendance: Attendance) -> None:
+        self._services = services
+        self._attendance = attendance
+        self._began = time.monotonic()
+        self._serving = True
+
+    def end(self) -> None:
+        """Say from now on that nobody should be sent here."""
+        self._serving = False
+
+    async def ExecuteTask(self, request: pb.ExecuteTaskRequest, context: Any) -> pb.ExecuteTaskResponse:  # noqa: N802
+        """Run a task and answer with its result."""
+        caller = _caller()
+        asked = task_of_request(request, caller.name, _key(context))
+        async with self._attendance.attended(asked, caller) as task:
+            uid = task.metadata.uid or ""
+            ended = await self._services.tasks.wait(uid, caller, _FOR_EVER_SECONDS)
+        assert ended is not None  # nobody else can take it away
+        refusal = refusal_of(ended)
+        if refusal is not None:
+            raise refusal
+        return response_of(ended)
+
+    async def StreamExecuteTask(  # noqa: N802
+        self, request: pb.ExecuteTaskRequest, context: Any
+    ) -> AsyncIterator[pb.TaskUpdate]:
+        """Run a task and tell what happens."""
+        caller, tasks = _caller(), self._services.tasks
+        asked = task_of_request(request, caller.name, _key(context))
+        async with self._attendance.attended(asked, caller) as task:
+            updates = Updates(task)
+            yield updates.taken_in()
+            events = await tasks.events(task.metadata.uid or "", caller, 0)
+            assert events is not None
+            async with aclosing(events) as happening:  # type: ignore[type-var]
+                async for event in happening:
+                    update = updates.of(event)
+                    if update is not None:
+                        yield update
+            ended = await tasks.wait(task.metadata.uid or "", caller, _FOR_EVER_SECONDS)
+            assert ended is not None
+            for update in updates.ended(ended):
+                yield update
+        refusal = refusal_of(ended)
+        if refusal is not None:
+            raise refusal
+
+    def _catalogue(self) -> Catalogue:
+        return self._services.tools.catalogue(_caller().name)
+
+    async def DiscoverTools(  # noqa: N802
+        self, request: pb.DiscoverToolsRequest, _context: Any
+    ) -> pb.DiscoverToolsResponse:
+        """Find tools."""
+        if len(request.query) > MOST_LETTERS:
+            raise _wrong("query", f"expected at most {MOST_LETTERS} characters, found {len(request.query)}")
+        if not 0 <= request.max_results <= MOST_RESULTS:
+            raise _wrong("max_results", f"expected 0 to {MOST_RESULTS}, found {request.max_results}")
+        found = find_tools(
+            self._catalogue(),
+            query=request.query,
+            categories=request.categories,
+            tags=request.tags,
+            exclude_dangerous=request.exclude_dangerous,
+            max_results=request.max_results or None,
+        )
+        return pb.DiscoverToolsResponse(tools=[capability_of(tool) for tool in found])
+
+    async def GetToolCapability(  # noqa: N802
+        self, request: pb.GetToolCapabilityRequest, _context: Any
+    ) -> pb.GetToolCapabilityResponse:
+        """Describe a tool."""
+        if not request.tool_id:
+            raise _wrong("tool_id", "is missing")
+        tool = tool_named(self._catalogue(), request.tool_id)
+        return pb.GetToolCapabilityResponse(tool=capability_of(tool))
+
+    async def GetCapabilities(  # noqa: N802
+        self, _request: pb.GetCapabilitiesRequest, _context: Any
+    ) -> pb.GetCapabilitiesResponse:
+        """Tell what this gateway can do."""
+        return pb.GetCapabilitiesResponse(
+            supported_tools=[tool.name for tool in find_tools(self._catalogue())],
+            supported_modes=_MODES,
+            max_memory_mb=int(MAXIMUM_LIMITS.amount("memory") or 0) >> 20,
+            max_concurrent_tasks=self._services.settings.concurrent_tasks,
+            version=__version__,
+        )
+
+    async def HealthCheck(self, _request: pb.HealthCheckRequest, _context: Any) -> pb.HealthCheckResponse:  # noqa: N802
+        """Tell how this gateway is."""
+        (active,) = self._services.metrics.active_tasks.collect()
+        return pb.HealthCheckResponse(
+            healthy=self._serving,
+            message="serving" if self._serving else "ending: it takes no new tasks",
+            uptime_seconds=int(time.monotonic() - self._began),
+            active_tasks=int(active.samples[0].value),
+            memory_usage_percent=memory_usage_percent(),
+        )
+
+
+def _caller() -> Caller:
+    context = CURRENT.get()
+    assert context is not None  # the door has let them in
+    assert context.caller is not None
+    return context.caller
+
+
+def _key(context: Any) -> str | None:
+    """Return the idempotency key of a call, under the name that HTTP has for it."""
+    return next((value for name, value in context.invocation_metadata() if name == "idempotency-key"), None)
+
+
+def _wrong(field: str, message: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "InvalidRequest",
+        f"{field}: {message}",
+        problems=[Problem(field, message)],
+    )
