@@ -78,16 +78,6 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.grpc_requests = Counter(
-            "agent_core_grpc_requests", "gRPC calls, by their status", ["method", "status"], registry=registry
-        )
-        self.grpc_seconds = Histogram(
-            "agent_core_grpc_request_duration_seconds",
-            "From a gRPC call's beginning to its end",
-            ["method"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
         self.active_tasks = Gauge(
             "corral_gateway_tasks_active", "Tasks that have not ended", registry=registry
         )
