@@ -178,3 +178,29 @@ async def test_S5_calls_are_counted_by_method_and_status(door: Door) -> None:
     assert value(total, {"method": "ExecuteTask", "status": "UNAUTHENTICATED"}) == 1
     assert value("agent_core_grpc_request_duration_seconds_count", {"method": "ExecuteTask"}) == 2
     assert value("agent_core_enforcement_drops_total", {"reason": "Unauthenticated"}) == 1
+
+
+async def test_S1_a_chain_tells_a_steps_result_before_the_next_one_ends(door: Door) -> None:
+    chain = {
+        "steps": [
+            {"name": "sum", "tool": "calculator", "arguments": {"expression": "42 + 58"}},
+            {"name": "wait", "tool": "shell", "arguments": {"command": "sleep 60"}, "dependsOn": ["sum"]},
+        ]
+    }
+    async with door.stub() as stub:
+        call = stub.StreamExecuteTask(request_for(chain), metadata=await door.metadata())
+        async for update in call:
+            if update.HasField("tool_result"):
+                break
+        call.cancel()
+    assert (update.tool_result.call_id, update.tool_result.output.number_value) == ("sum", 100)
+    assert update.state == pb.AGENT_STATE_EXECUTING
+
+
+async def test_S1_what_is_too_large_for_a_status_is_in_the_answer_all_the_same(door: Door) -> None:
+    large = {"tool": "shell", "arguments": {"command": "head -c 200000 /dev/zero | tr '\\0' x"}}
+    async with door.stub() as stub:
+        metadata = await door.metadata()
+        printed = await stub.ExecuteTask(request_for(large), metadata=metadata)
+    assert printed.tool_results[0].stdout == "x" * 200_000
+    assert not printed.tool_results[0].truncated

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from corral import __version__
-from corral.api import MAXIMUM_LIMITS, Problem
+from corral.api import MAXIMUM_LIMITS, AgentTask, Problem
 from corral.catalogue import Catalogue
 from corral.grpc.v1 import agent_pb2 as pb
 from corral.grpc.v1 import agent_pb2_grpc as pb_grpc
@@ -17,6 +17,7 @@ from corral_gateway.grpc.capabilities import capability_of
 from corral_gateway.grpc.machine import memory_usage_percent
 from corral_gateway.grpc.outcomes import refusal_of, response_of
 from corral_gateway.grpc.requests import task_of_request
+from corral_gateway.grpc.stored import with_stored
 from corral_gateway.grpc.updates import Updates
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
@@ -46,9 +47,7 @@ class AgentService(pb_grpc.AgentServiceServicer):
         caller = _caller()
         asked = task_of_request(request, caller.name, _key(context))
         async with self._attendance.attended(asked, caller) as task:
-            uid = task.metadata.uid or ""
-            ended = await self._services.tasks.wait(uid, caller, _FOR_EVER_SECONDS)
-        assert ended is not None  # nobody else can take it away
+            ended = await self._end_of(task, caller)
         refusal = refusal_of(ended)
         if refusal is not None:
             raise refusal
@@ -70,13 +69,31 @@ class AgentService(pb_grpc.AgentServiceServicer):
                     update = updates.of(event)
                     if update is not None:
                         yield update
-            ended = await tasks.wait(task.metadata.uid or "", caller, _FOR_EVER_SECONDS)
-            assert ended is not None
+                    if updates.may_know_more(event):
+                        for update in updates.known(await tasks.get(task.metadata.uid or "", caller)):
+                            yield update
+            ended = await self._end_of(task, caller)
             for update in updates.ended(ended):
                 yield update
         refusal = refusal_of(ended)
         if refusal is not None:
             raise refusal
+
+    async def _end_of(self, task: AgentTask, caller: Caller) -> AgentTask:
+        """Return a task that has ended, whole.
+
+        Raises:
+            ProblemError: it will not end here.
+        """
+        uid, tasks = task.metadata.uid or "", self._services.tasks
+        ended = await tasks.wait(uid, caller, _FOR_EVER_SECONDS)
+        if ended is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"somebody has deleted the task {uid}")
+        if ended.reason is None:
+            remedy = f"GET /v1/tasks/{uid} tells what becomes of it"
+            message = "the gateway ends before the task, which goes on after its next start"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "Ending", message, remedy=remedy)
+        return await with_stored(ended, tasks)
 
     def _catalogue(self) -> Catalogue:
         return self._services.tools.catalogue(_caller().name)

@@ -17,6 +17,8 @@ class Updates:
     task: AgentTask
     _ended: int = 0
     _fractions: dict[str, float] = field(default_factory=dict)
+    #: The executions whose results were told.
+    _told: set[str] = field(default_factory=set)
 
     def taken_in(self) -> pb.TaskUpdate:
         """Return the first update."""
@@ -47,17 +49,34 @@ class Updates:
             case _:
                 return None
 
-    def ended(self, task: AgentTask) -> Iterator[pb.TaskUpdate]:
-        """Return what came of each call, and then of the whole.
+    def may_know_more(self, event: Event) -> bool:
+        """Say whether an execution's result may be there: not when its runner says so, which may be corrected from
+        outside, but when the chain goes on. Where there are retries, only the end is certain.
+        """
+        return event.kind == "started" and len(self.task.spec.steps) > 1 and self.task.spec.retry is None
+
+    def known(self, task: AgentTask | None) -> Iterator[pb.TaskUpdate]:
+        """Return the results that are there and were not told.
 
         Args:
-            task: as it ended. Only now is it certain: what ends a sandbox from outside corrects what its runner said.
+            task: as it stands; None: it has gone.
         """
-        state = state_of(task)
-        for execution in task.executions:
+        for execution in () if task is None else task.executions:
+            if execution.reason is None or execution.name in self._told:
+                continue
+            self._told.add(execution.name)
             update = self._update(pb.AGENT_STATE_EXECUTING, f"{execution.name}: {execution.reason}")
             update.tool_result.CopyFrom(result_of(execution))
             yield update
+
+    def ended(self, task: AgentTask) -> Iterator[pb.TaskUpdate]:
+        """Return what came of each call that was not told yet, and then of the whole.
+
+        Args:
+            task: as it ended.
+        """
+        state = state_of(task)
+        yield from self.known(task)
         told = task.status.message if task.status is not None else None
         last = self._update(state, result_text(task) if task.succeeded else told or str(task.reason))
         last.progress = 1.0

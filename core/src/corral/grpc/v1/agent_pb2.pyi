@@ -399,7 +399,7 @@ class ToolResult(_message.Message):
     stdout: _builtins.str
     stderr: _builtins.str
     truncated: _builtins.bool
-    """stdout or stderr is not whole; GET /v1/tasks/{task_id} may have more."""
+    """stdout, stderr or the result is not whole here; GET /v1/tasks/{task_id}/output/... has what was kept of it."""
     output_json: _builtins.str
     """The structured result as JSON, instead of `output` where that cannot carry it: whole numbers beyond 2^53, or more
     levels than protobuf reads.
