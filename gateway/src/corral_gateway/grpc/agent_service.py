@@ -22,7 +22,8 @@ from corral_gateway.grpc.updates import Updates
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import Services
-from corral_gateway.tools.discovery import MOST_LETTERS, MOST_RESULTS, find_tools, tool_named
+from corral_gateway.tools.discovery import MOST_LETTERS, MOST_RESULTS, tool_named
+from corral_gateway.tools.listing import Wanted
 
 #: Longer than any task may take: what ends an execution is its own limit, and a call its deadline.
 _FOR_EVER_SECONDS = 7 * 86400.0
@@ -106,14 +107,14 @@ class AgentService(pb_grpc.AgentServiceServicer):
             raise _wrong("query", f"expected at most {MOST_LETTERS} characters, found {len(request.query)}")
         if not 0 <= request.max_results <= MOST_RESULTS:
             raise _wrong("max_results", f"expected 0 to {MOST_RESULTS}, found {request.max_results}")
-        found = find_tools(
-            self._catalogue(),
-            query=request.query,
-            categories=request.categories,
-            tags=request.tags,
-            exclude_dangerous=request.exclude_dangerous,
-            max_results=request.max_results or None,
+        wanted = Wanted(
+            request.query,
+            tuple(request.categories),
+            tuple(request.tags),
+            request.exclude_dangerous,
+            request.max_results or None,
         )
+        found = wanted.among(self._catalogue())
         return pb.DiscoverToolsResponse(tools=[capability_of(tool) for tool in found])
 
     async def GetToolCapability(  # noqa: N802
@@ -130,7 +131,7 @@ class AgentService(pb_grpc.AgentServiceServicer):
     ) -> pb.GetCapabilitiesResponse:
         """Tell what this gateway can do."""
         return pb.GetCapabilitiesResponse(
-            supported_tools=[tool.name for tool in find_tools(self._catalogue())],
+            supported_tools=[tool.name for tool in Wanted().among(self._catalogue())],
             supported_modes=_MODES,
             max_memory_mb=int(MAXIMUM_LIMITS.amount("memory") or 0) >> 20,
             max_concurrent_tasks=self._services.settings.concurrent_tasks,
