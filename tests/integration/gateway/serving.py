@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,13 +31,17 @@ def corral(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @contextmanager
 def serving(
-    directory: Path, metrics_port: int = 0, **settings: str
+    directory: Path,
+    metrics_port: int = 0,
+    *,
+    command: Sequence[str | Path] = (CORRAL, "serve"),
+    **settings: str,
 ) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
     """Serve on a free port; yield its address, its log and its process."""
     log = directory / "serve.log"
     env = {**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": str(metrics_port), **settings}
     with log.open("wb") as file:
-        process = subprocess.Popen([CORRAL, "serve"], cwd=directory, env=env, stdout=file, stderr=file)
+        process = subprocess.Popen(command, cwd=directory, env=env, stdout=file, stderr=file)
     try:
         address = eventually(lambda: re.search(r"running on (http://127\.0\.0\.1:\d+)", log.read_text()))
         assert address is not None
