@@ -16,8 +16,21 @@ PENDING = {
     "CORRAL_GRPC_TLS_KEY",
     "CORRAL_DATABASE_URL",
     "CORRAL_AUDIT_KEY",
+    "CORS_ORIGINS",
 }
-SHARED = {"gateway": {"database": {"urlSecret": {"name": "db"}}}}
+ISSUER = {
+    "name": "corp",
+    "issuer": "https://login.example.com",
+    "audiences": ["corral"],
+    "algorithms": ["RS256"],
+    "jwksUrl": "https://login.example.com/keys",
+}
+SHARED = {
+    "gateway": {
+        "database": {"urlSecret": {"name": "db"}},
+        "audit": {"signingKeySecret": {"name": "audit"}},
+    }
+}
 
 
 def gateway(values: dict[str, Any] | None = None) -> Object:
@@ -48,6 +61,8 @@ def with_gateway(base: dict[str, Any], **more: Any) -> dict[str, Any]:
             "gateway": {
                 "grpc": {"tlsSecret": "cert"},
                 "audit": {"signingKeySecret": {"name": "audit"}},
+                "artifactsUrl": "s3://bucket/corral",
+                "jwt": {"issuers": [ISSUER], "filesSecret": "issuers"},
                 "liveOutput": True,
                 "rateLimits": {"storeSecret": {"name": "valkey"}},
                 "database": {"urlSecret": {"name": "db"}},
@@ -76,6 +91,28 @@ def test_S1_the_defaults_are_settings_that_the_gateway_takes(
     assert (settings.caller_namespaces, settings.watch_namespaces) == ({}, ("corral",))
 
 
+def test_S1_issuers_and_the_store_reach_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "gateway": {
+            "jwt": {"issuers": [ISSUER]},
+            "artifactsUrl": "s3://bucket/corral",
+            "kubernetesAudiences": ["corral"],
+            "corsOrigins": ["https://a.example.com", "https://b.example.com"],
+        }
+    }
+    for name, value in environment(values).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    assert [one.name for one in settings.jwt_issuers] == ["corp"]
+    assert settings.artifacts_place == "s3://bucket/corral"
+    told = environment(values)
+    assert (told["CORRAL_KUBERNETES_TOKENS"], told["CORRAL_KUBERNETES_AUDIENCES"]) == ("true", "corral")
+    assert told["CORS_ORIGINS"] == "https://a.example.com,https://b.example.com"
+    # On the volume where there is one; nowhere where each would have its own.
+    assert "CORRAL_ARTIFACTS_URL" not in environment({})
+    assert environment(SHARED)["CORRAL_ARTIFACTS_URL"] == ""
+
+
 @pytest.mark.parametrize(
     ("policy", "blocked"),
     [
@@ -97,6 +134,7 @@ def test_S1_secrets_come_from_secrets_and_stand_in_no_value() -> None:
     values = {
         "gateway": {
             "database": {"urlSecret": {"name": "db", "key": "uri"}},
+            "audit": {"signingKeySecret": {"name": "audit"}},
             "rateLimits": {"storeSecret": {"name": "valkey"}},
             "secretEnv": {"AGENT_API_KEY": {"secret": "first", "key": "token"}},
         }
@@ -111,7 +149,7 @@ def test_S1_secrets_come_from_secrets_and_stand_in_no_value() -> None:
     "values",
     [
         {"extraEnv": {"PORT": "1"}},
-        {"extraEnv": {"CORRAL_DATABASE_URL": "x"}, "database": {"urlSecret": {"name": "db"}}},
+        {"extraEnv": {"CORRAL_DATABASE_URL": "x"}, **SHARED["gateway"]},
         {"secretEnv": {"HOST": {"secret": "a", "key": "b"}}},
         {"extraEnv": {"DEBUG": "1"}, "secretEnv": {"DEBUG": {"secret": "a", "key": "b"}}},
     ],
@@ -160,6 +198,11 @@ def test_S1_several_without_a_database_in_common_are_refused(values: dict[str, A
     ):
         render({"gateway": values})
     assert gateway(with_gateway(SHARED, **values))
+
+
+def test_A8_gateways_with_one_database_need_one_key_for_their_audit() -> None:
+    with pytest.raises(RenderError, match=r"gateway.audit.signingKeySecret.name: .* openssl genpkey"):
+        render({"gateway": {"database": {"urlSecret": {"name": "db"}}}})
 
 
 def test_S1_one_keeps_sqlite_on_a_claim_that_outlives_the_release() -> None:
@@ -230,9 +273,15 @@ def test_B13_it_is_probed_where_it_listens_and_ends_gently() -> None:
 def test_M3_it_is_closed_but_for_what_it_does() -> None:
     spec = one(render(), "NetworkPolicy", "corral-gateway")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
-    assert [[port["port"] for port in rule["ports"]] for rule in spec["ingress"]] == [[8000, 50051], [2113]]
+    assert [[port["port"] for port in rule["ports"]] for rule in spec["ingress"]] == [
+        [8000, 50051],
+        [8000],
+        [2113],
+    ]
+    test = {"app.kubernetes.io/name": "corral", "app.kubernetes.io/component": "gateway-test"}
     assert [rule["from"] for rule in spec["ingress"]] == [
         DEFAULTS["gateway"]["clients"],
+        [{"podSelector": {"matchLabels": test}}],
         DEFAULTS["metrics"]["from"],
     ]
     assert [[port["port"] for port in rule["ports"]] for rule in spec["egress"]] == [[443, 6443], [53, 53]]
@@ -246,6 +295,7 @@ def test_M3_what_it_is_told_to_use_it_may_reach_and_nothing_else() -> None:
         "gateway": {
             "clients": [{"podSelector": {"matchLabels": {"app": "ingress"}}}],
             "liveOutput": True,
+            "audit": {"signingKeySecret": {"name": "audit"}},
             "database": {"urlSecret": {"name": "db"}, "port": 6432, "to": there},
             "rateLimits": {"storeSecret": {"name": "valkey"}},
             "egress": [{"to": there, "ports": [{"protocol": "TCP", "port": 9000}]}],
@@ -253,7 +303,7 @@ def test_M3_what_it_is_told_to_use_it_may_reach_and_nothing_else() -> None:
     }
     objects = render(values)
     spec = one(objects, "NetworkPolicy", "corral-gateway")["spec"]
-    assert [rule["ports"][0]["port"] for rule in spec["ingress"]] == [8000]
+    assert [rule["ports"][0]["port"] for rule in spec["ingress"]] == [8000, 8000]
     assert [[port["port"] for port in rule["ports"]] for rule in spec["egress"]] == [
         [443, 6443],
         [53, 53],
@@ -309,6 +359,21 @@ def test_S1_it_is_reached_by_its_service_an_ingress_or_a_route() -> None:
     assert of_kind(render(), "Ingress") == of_kind(render(), "HTTPRoute") == []
 
 
+def test_S1_helm_test_asks_the_gateway_with_a_key_where_there_is_one() -> None:
+    def container(values: dict[str, Any]) -> Any:
+        job = one(render(values), "Job", "corral-gateway-test")
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/component"] == "gateway-test"
+        return job["spec"]["template"]["spec"]["containers"][0]
+
+    assert "env" not in container({})
+    assert container({})["command"][3:] == ["http://corral-gateway.corral.svc:8000", "180"]
+    found = container({"test": {"gatewayKeySecret": {"name": "tester"}}})
+    assert found["env"] == [
+        {"name": "CORRAL_KEY", "valueFrom": {"secretKeyRef": {"name": "tester", "key": "key"}}}
+    ]
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -320,6 +385,10 @@ def test_S1_it_is_reached_by_its_service_an_ingress_or_a_route() -> None:
         ({"secretEnv": {"A": "text"}}, "secretEnv"),
         ({"extraEnv": {"lower": "x"}}, "extraEnv"),
         ({"clients": [{}]}, "clients"),
+        ({"corsOrigins": ["example.com/page"]}, "corsOrigins"),
+        ({"toolRegistration": True}, "toolRegistration"),
+        ({"jwt": {"issuers": [{**ISSUER, "secret": "x" * 64}]}}, "issuers"),
+        ({"artifactsUrl": "s3://key:secret@bucket"}, "artifactsUrl"),
         ({"egress": [{"ports": [{"port": 0}]}]}, "egress"),
         ({"ingress": {"host": "a b"}}, "host"),
         ({"service": {"type": "Open"}}, "type"),

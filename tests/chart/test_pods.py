@@ -25,6 +25,7 @@ def test_M10_every_pod_passes_restricted_and_more(values: dict[str, Any]) -> Non
         "Deployment/corral-gateway",
         "Job/corral-crds",
         "Job/corral-test",
+        "Job/corral-gateway-test",
     }
     for spec in seen.values():
         assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)

@@ -32,6 +32,7 @@ OPEN = {
         )
     ),
     "gateway.callerNamespaces",
+    "gateway.jwt.issuers[]",
     "gateway.service.annotations",
     "gateway.ingress.annotations",
     "gateway.serviceAccount.annotations",

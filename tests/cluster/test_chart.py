@@ -1,11 +1,10 @@
 """M10: the chart on a real cluster, from `helm install` to `helm uninstall`.
 
 The cluster's nodes must have the images; ``python -m rig`` loads them. Others than the chart's default are named by
-CORRAL_OPERATOR_IMAGE and CORRAL_SANDBOX_IMAGE.
+CORRAL_OPERATOR_IMAGE, CORRAL_SANDBOX_IMAGE and CORRAL_GATEWAY_IMAGE.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,18 +14,8 @@ import pytest
 from chart.cluster import Refused, definitions, get, helm, kubectl, namespace
 from chart.rendering import CHART, ROOT, render
 from chart.test_values import EVERYTHING
+from cluster.gateway_release import images
 from eventually import eventually
-
-
-def images() -> dict[str, Any]:
-    def parts(variable: str, default: str) -> dict[str, str]:
-        repository, _, tag = os.environ.get(variable, default).rpartition(":")
-        return {"repository": repository, "tag": tag}
-
-    return {
-        "image": parts("CORRAL_OPERATOR_IMAGE", "corral/operator:dev"),
-        "sandbox": {"image": parts("CORRAL_SANDBOX_IMAGE", "corral/sandbox:dev")},
-    }
 
 
 @contextmanager
@@ -53,8 +42,20 @@ def place() -> Iterator[str]:
         {key: value for key, value in EVERYTHING.items() if key not in {"namespaces", "secrets"}},
         {"sandbox": {"allowedImages": ["a/b", "c"]}, "secrets": {"allowed": False}, "pools": []},
         {"admission": {"actions": ["Warn", "Audit"]}},
+        {
+            "gateway": {
+                "database": {"urlSecret": {"name": "db"}},
+                "rateLimits": {"storeSecret": {"name": "valkey"}},
+                "grpc": {"tlsSecret": "cert"},
+                "audit": {"signingKeySecret": {"name": "audit"}},
+                "autoscaling": {"enabled": True},
+                "ingress": {"enabled": True, "host": "corral.example.com", "tlsSecret": "cert"},
+                "egress": [{"ports": [{"port": 9000}]}],
+                "liveOutput": True,
+            }
+        },
     ],
-    ids=["defaults", "everywhere", "everything", "closed", "warn"],
+    ids=["defaults", "everywhere", "everything", "closed", "warn", "gateway"],
 )
 def test_M10_a_real_api_server_takes_every_object(place: str, values: dict[str, Any]) -> None:
     definitions()

@@ -101,12 +101,6 @@
   resources: [agenttasks]
   verbs: [create, patch]
 {{- end }}
-{{- define "corral.access.gateway.tools" -}}
-# Callers with the role tool-admin register tools through it.
-- apiGroups: [corral.dev]
-  resources: [tools]
-  verbs: [create, patch, delete]
-{{- end }}
 {{- define "corral.access.gateway.pods" -}}
 # Where a sandbox whose output is read listens. RBAC cannot limit a watch to a label.
 - apiGroups: ['']

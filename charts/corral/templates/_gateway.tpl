@@ -16,7 +16,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- /* "true" if there may be several; then they share a database. */ -}}
 {{- define "corral.gatewayShared" -}}
-{{- if .Values.gateway.database.urlSecret.name }}true
+{{- if .Values.gateway.database.urlSecret.name }}
+{{- if not .Values.gateway.audit.signingKeySecret.name }}
+{{- fail "gateway.audit.signingKeySecret.name: gateways with one database sign one audit; name a Secret with the key: openssl genpkey -algorithm ed25519 -out audit.key" }}
+{{- end -}}
+true
 {{- else if .Values.gateway.autoscaling.enabled }}
 {{- fail "gateway.autoscaling.enabled: several gateways need a database in common; name a Secret with the URL of a PostgreSQL in gateway.database.urlSecret.name" }}
 {{- else if gt (int .Values.gateway.replicas) 1 }}
@@ -66,6 +70,12 @@ CORRAL_EXECUTOR: cluster
 CORRAL_NAMESPACE: {{ include "corral.taskNamespace" . | quote }}
 CORRAL_CALLER_NAMESPACES: {{ .Values.gateway.callerNamespaces | toJson | quote }}
 CORRAL_WATCH_NAMESPACES: {{ include "corral.namespaces" . | fromJsonArray | join "," | quote }}
+{{- if or .Values.gateway.artifactsUrl (include "corral.gatewayShared" .) }}
+CORRAL_ARTIFACTS_URL: {{ .Values.gateway.artifactsUrl | quote }}
+{{- end }}
+{{- with .Values.gateway.jwt.issuers }}
+CORRAL_JWT_ISSUERS: {{ toJson . | quote }}
+{{- end }}
 {{- if .Values.gateway.grpc.tlsSecret }}
 CORRAL_GRPC_TLS_CERT: /etc/corral/tls/tls.crt
 CORRAL_GRPC_TLS_KEY: /etc/corral/tls/tls.key
@@ -74,11 +84,13 @@ CORRAL_GRPC_TLS_KEY: /etc/corral/tls/tls.key
 CORRAL_AUDIT_KEY: /etc/corral/audit/{{ .Values.gateway.audit.signingKeySecret.key }}
 {{- end }}
 CORRAL_FIRST_KEY: "false"
-CORRAL_KUBERNETES_TOKENS: {{ .Values.gateway.kubernetesTokens | quote }}
 CORRAL_LOG_FORMAT: {{ .Values.gateway.logFormat | quote }}
 CORRAL_RATE_LIMIT_CALLER: {{ .Values.gateway.rateLimits.caller | quote }}
 CORRAL_RATE_LIMIT_GLOBAL: {{ .Values.gateway.rateLimits.all | quote }}
 MAX_REQUEST_SIZE: {{ .Values.gateway.maxRequestBytes | int | quote }}
+CORRAL_KUBERNETES_TOKENS: {{ .Values.gateway.kubernetesTokens | quote }}
+CORRAL_KUBERNETES_AUDIENCES: {{ .Values.gateway.kubernetesAudiences | join "," | quote }}
+CORS_ORIGINS: {{ .Values.gateway.corsOrigins | join "," | quote }}
 # What the operator's policy grants to nobody is refused at the door.
 BLOCKED_PERMISSIONS: {{ $blocked | uniq | join "," | quote }}
 {{- end }}

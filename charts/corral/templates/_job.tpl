@@ -1,5 +1,5 @@
 {{- /* A job of Helm's that runs one of files/*.py in the operator's image;
-with (dict "root" . "name" … "component" … "files" list of paths "argv" list "seconds" … "retries" …). Pod Security restricted. */ -}}
+with (dict "root" . "name" … "component" … "files" list of paths "argv" list "seconds" … "retries" … "secrets" variables from Secrets). Pod Security restricted. */ -}}
 {{- define "corral.script" -}}
 apiVersion: v1
 kind: ConfigMap
@@ -63,6 +63,13 @@ spec:
           image: {{ include "corral.image" (dict "image" .root.Values.image "root" .root) }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           command: {{ concat (list "python3" "-B") .argv | toJson }}
+          {{- with .secrets }}
+          env:
+            {{- range $variable, $value := . }}
+            - name: {{ $variable }}
+              valueFrom: {secretKeyRef: {name: {{ $value.secret }}, key: {{ $value.key }}}}
+            {{- end }}
+          {{- end }}
           securityContext:
             {{- include "corral.containerSecurity" .root | nindent 12 }}
           resources:

@@ -21,8 +21,6 @@ class Scope(StrEnum):
     SERVED = "served"
     #: Namespaces of its callers' tasks; all, where each caller has one of its own.
     TASKS = "tasks"
-    #: The same, with ``gateway.toolRegistration``.
-    TOOLS = "tools"
     #: The same, with ``gateway.liveOutput``.
     PODS = "pods"
     #: The release's own namespace, with ``gateway.liveOutput``.
@@ -46,13 +44,6 @@ GRANTS: tuple[Grant[Scope], ...] = (
         ("agenttasks",),
         ("create", "patch"),
         "It makes its callers' tasks, and cancels them with a patch. It can write no status.",
-    ),
-    Grant(
-        Scope.TOOLS,
-        GROUP,
-        ("tools",),
-        ("create", "patch", "delete"),
-        "Callers with the role tool-admin register tools through it.",
     ),
     Grant(
         Scope.PODS,

@@ -1,10 +1,14 @@
 """What Prometheus is told. Labels come from closed sets, but for namespaces and pools, which people make."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+from corral import __version__
 
 #: A warm task takes milliseconds, a cold one seconds, a long one minutes.
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 _PREFIX = "corral_operator"
+
+Info("corral_build", "What runs here.").info({"component": "operator", "version": __version__})
 
 TASKS_FINISHED = Counter(f"{_PREFIX}_tasks_finished", "Tasks that ended, by reason.", ["reason"])
 EXECUTIONS_STARTED = Counter(
