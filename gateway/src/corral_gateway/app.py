@@ -12,6 +12,8 @@ from corral import __version__
 from corral.client import AsyncClient
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral_gateway import health, pages, problems
+from corral_gateway.audit import router as audit_router
+from corral_gateway.audit.trail import AuditTrail
 from corral_gateway.entrance import Entrance
 from corral_gateway.grpc.server import GrpcServer
 from corral_gateway.identity import router as identity
@@ -56,7 +58,11 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     authentication = authentication_of(settings, database)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
     policies = CallerPolicies(settings)
-    observers: list[TaskObserver] = [metrics, policies] if tracing is None else [metrics, policies, tracing]
+    audit = AuditTrail(settings, database, metrics)
+    metrics.audit_waiting.set_function(lambda: audit.waiting)
+    observers: list[TaskObserver] = [metrics, policies, audit.auditing]
+    if tracing is not None:
+        observers.append(tracing)
     engine = engine_for(runs, database, settings, observers, policies.of)
     metrics.active_tasks.set_function(engine.active)
     metrics.waiting_tasks.set_function(engine.waiting)
@@ -67,6 +73,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         for part in engine.parts:
             await part.start()
+        await audit.start()
         if grpc is not None:
             await grpc.start()
         yield
@@ -74,6 +81,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
             await grpc.close()
         for part in reversed(engine.parts):
             await part.close()
+        await audit.close()
         await authentication.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
@@ -81,16 +89,17 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     guards: list[Guard] = [NoHostPaths(), policies, limits]
-    service = TaskService(engine.executor, engine.tools, guards, engine.artifacts)
+    service = TaskService(engine.executor, engine.tools, guards, engine.artifacts, audit.auditing)
     # Tools that work in a directory that outlives them answer for what is in it now.
     cache = ResultCache(settings.result_cache_size if settings.workspace_root is None else 0)
     services = app.state.services = Services(
         settings,
         metrics,
-        Entrance(authentication, limits),
+        Entrance(authentication, limits, audit.auditing),
         service,
         engine.tools,
-        ToolExecution(service, cache, [metrics]),
+        ToolExecution(service, cache, [metrics, audit.auditing]),
+        audit,
         engine.registry,
         engine.runs_images,
         engine.retention,
@@ -103,9 +112,10 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         files_router.router,
         tools.router,
         registration_router.router,
+        audit_router.router,
     ):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)
-    app.add_middleware(Measuring, metrics=metrics, tracing=tracing)
+    app.add_middleware(Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing)
     return app

@@ -11,6 +11,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from corral.api import problems_in
+from corral_gateway.audit.records import RequestInput
+from corral_gateway.http_door import context_of
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 
@@ -23,7 +25,9 @@ async def read_json(request: Request) -> Any:
     Raises:
         ProblemError: it is too large, or no JSON.
     """
-    return parse_json(await _read(request, services_of(request).settings.max_request_size))
+    data = await _read(request, services_of(request).settings.max_request_size)
+    context_of(request).input = RequestInput.of(data)
+    return parse_json(data)
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -3,15 +3,21 @@
 import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from corral_gateway.audit.records import RequestInput
     from corral_gateway.identity.caller import Caller
     from corral_gateway.rate_limits import Standing
 
 
 def _new_id() -> str:
     return str(uuid.uuid4())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -28,6 +34,9 @@ class RequestContext:
     id: str = field(default_factory=_new_id)
     #: As it is declared, never as it was asked for: a path may hold anything. Empty until it is known.
     route: str = ""
+    #: What exactly was asked for: the path, which may hold anything. For the audit.
+    target: str = ""
+    began: datetime = field(default_factory=_now)
     #: None until it is known who calls.
     caller: "Caller | None" = None
     #: Where the caller stands with the limits; None until they were looked at.
@@ -36,6 +45,10 @@ class RequestContext:
     traceparent: str | None = None
     #: Why it was refused; None: it was not.
     reason: str | None = None
+    #: It was let in, and its attempt is on record if it may change anything.
+    entered: bool = False
+    #: The body, as the audit remembers it; None: none was read.
+    input: "RequestInput | None" = None
 
 
 #: The request that is worked on here; None: none is. What logs and traces, looks here.

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import RequestContext
 from corral_gateway.identity.authentication import Authentication, Credentials
 from corral_gateway.identity.caller import Caller
@@ -13,9 +14,10 @@ from corral_gateway.rate_limits import RateLimits
 class Entrance:
     """Every request passes here, before its body is read."""
 
-    def __init__(self, authentication: Authentication, limits: RateLimits) -> None:
+    def __init__(self, authentication: Authentication, limits: RateLimits, audit: Auditing) -> None:
         self._authentication = authentication
         self._limits = limits
+        self._audit = audit
 
     async def enter(self, context: RequestContext, credentials: Credentials, scope: Scope | None) -> Caller:
         """Return who calls.
@@ -26,7 +28,7 @@ class Entrance:
             scope: what it needs; None: no more than to be somebody who is known.
 
         Raises:
-            ProblemError: nobody who is known, or who may do this, or they ask too often.
+            ProblemError: nobody who is known, or who may do this, or they ask too often, or it cannot be recorded.
         """
         caller = context.caller = await self._authentication.caller(credentials, context.source)
         if scope is not None and scope not in caller.scopes:
@@ -37,6 +39,7 @@ class Entrance:
                 remedy="ask an admin for a role that has it; GET /v1/whoami says what this credential may do",
             )
         context.standing = await self._limits.request(caller.name, route_of(context))
+        await self._audit.request_begun(context, scope)
         return caller
 
 

@@ -1,4 +1,4 @@
-"""ASGI middleware around everything: gives a request its context, times and counts it, tells callers their standing."""
+"""ASGI middleware around everything: gives a request its context, measures and records it, tells its standing."""
 
 import logging
 import time
@@ -6,6 +6,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.metrics import Metrics
 from corral_gateway.tracing import Tracing
@@ -19,8 +20,9 @@ _NO_ANSWER = 499
 class Measuring:
     """Around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None, audit: Auditing) -> None:
         self._app = app
+        self._audit = audit
         self._metrics = metrics
         self._tracing = tracing
 
@@ -56,7 +58,11 @@ class Measuring:
                     headers.update(context.standing.headers)
             await send(message)
 
-        await self._app(scope, receive, noted)
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            if status == _NO_ANSWER:
+                self._record(context, status, time.perf_counter() - began)
         return status
 
     def _note(self, scope: Scope, context: RequestContext, status: int, seconds: float) -> None:
@@ -75,11 +81,19 @@ class Measuring:
             self._metrics.drops.labels(context.reason).inc()
         elif status < 400:
             self._metrics.allowed.labels("success").inc()
+        self._record(context, status, seconds)
+
+    def _record(self, context: RequestContext, status: int, seconds: float) -> None:
+        self._audit.request_ended(context, str(status), seconds, succeeded=status < 400)
 
 
 def _context(scope: Scope) -> RequestContext:
     client = scope.get("client")
     headers = Headers(scope=scope)
     return RequestContext(
-        "http", scope["method"], client[0] if client else "", headers.get("user-agent", "")[:256]
+        "http",
+        scope["method"],
+        client[0] if client else "",
+        headers.get("user-agent", "")[:256],
+        target=scope["path"],
     )

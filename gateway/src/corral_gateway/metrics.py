@@ -153,6 +153,24 @@ class Metrics:
             registry=registry,
         )
 
+        self.audit_records = Counter(
+            "corral_gateway_audit_records", "Audit records written", ["kind"], registry=registry
+        )
+        self.audit_failures = Counter(
+            "corral_gateway_audit_failures", "Attempts to write the audit that failed", registry=registry
+        )
+        self.audit_waiting = Gauge(
+            "corral_gateway_audit_waiting", "Audit records that wait to be written", registry=registry
+        )
+
+    def recorded(self, kind: str, count: int) -> None:
+        """Count audit records that were written."""
+        self.audit_records.labels(kind).inc(count)
+
+    def audit_failed(self) -> None:
+        """Count an attempt to write the audit that failed."""
+        self.audit_failures.inc()
+
     def reused(self, _call: AgentTask, tool: Tool, _caller: str, _task_uid: str, _age_seconds: float) -> None:
         """Count a call that was answered with a result from before."""
         self.reused_results.labels(self._label(tool.name)).inc()

@@ -5,6 +5,7 @@ from typing import cast
 
 from starlette.requests import HTTPConnection
 
+from corral_gateway.audit.trail import AuditTrail
 from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
@@ -26,6 +27,7 @@ class Services:
     tasks: TaskService
     tools: ToolSource
     execution: ToolExecution
+    audit: AuditTrail
     #: Takes tools in; None: they come from elsewhere.
     registry: ToolRegistry | None = None
     #: Tools may run in images of their own.

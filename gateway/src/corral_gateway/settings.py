@@ -12,6 +12,7 @@ from corral.api import PermissionLevel
 from corral_gateway.identity.jwt.issuer import JwtIssuer, no_two_alike
 from corral_gateway.rates.rules import routes_of
 from corral_gateway.rates.shared import store_uri
+from corral_gateway.storage.urls import driver_url
 
 
 def _rate(text: str) -> str:
@@ -68,6 +69,13 @@ def _long_key(key: SecretStr | None) -> SecretStr | None:
             f"a key has at least {_SHORTEST_KEY} characters; `openssl rand -hex 32` prints a good one"
         )
     return key
+
+
+def _database(url: SecretStr | None) -> SecretStr | None:
+    """Refuse what is no URL of a database that is known here, without repeating it."""
+    if url is not None:
+        driver_url(url.get_secret_value())
+    return url
 
 
 class Settings(BaseSettings):
@@ -150,6 +158,11 @@ class Settings(BaseSettings):
     result_cache_size: Annotated[int, Field(ge=0, le=1 << 32, alias="CORRAL_RESULT_CACHE_SIZE")] = 16 << 20
     """CORRAL_RESULT_CACHE_SIZE: bytes of memory for results that may be used again; 0: none are."""
 
+    database: Annotated[SecretStr | None, AfterValidator(_database), Field(alias="CORRAL_DATABASE_URL")] = (
+        None
+    )
+    """CORRAL_DATABASE_URL: postgresql://user:password@host/name, for replicas; unset: SQLite in that directory."""
+
     # --- who may ---
     first_key: Annotated[bool, Field(alias="CORRAL_FIRST_KEY")] = True
     """CORRAL_FIRST_KEY: the first start makes an admin's key and prints it; false: `corral keys create` makes it."""
@@ -184,6 +197,18 @@ class Settings(BaseSettings):
         tuple[JwtIssuer, ...], AfterValidator(no_two_alike), Field(alias="CORRAL_JWT_ISSUERS")
     ] = ()
     """CORRAL_JWT_ISSUERS: who may sign tokens, as a JSON list; see ``identity.jwt.issuer``."""
+
+    # --- what it records ---
+    audit_arguments: Annotated[Literal["hash", "keep"], Field(alias="CORRAL_AUDIT_ARGUMENTS")] = "hash"
+    """CORRAL_AUDIT_ARGUMENTS: of arguments and output, keep a hash, or themselves with secrets masked."""
+    audit_key: Annotated[Path | None, Field(alias="CORRAL_AUDIT_KEY")] = None
+    """CORRAL_AUDIT_KEY: file of the key that signs; unset: audit.key in the data directory, made at the first start."""
+    audit_head_records: Annotated[int, Field(ge=1, le=1_000_000, alias="CORRAL_AUDIT_HEAD_RECORDS")] = 1000
+    """CORRAL_AUDIT_HEAD_RECORDS: after so many records their end is signed."""
+    audit_head_seconds: Annotated[float, Field(ge=1, le=86400, alias="CORRAL_AUDIT_HEAD_SECONDS")] = 60
+    """CORRAL_AUDIT_HEAD_SECONDS: after so long at the latest."""
+    audit_days: Annotated[int, Field(ge=0, le=36500, alias="CORRAL_AUDIT_DAYS")] = 0
+    """CORRAL_AUDIT_DAYS: records are removed when they are older; 0: never."""
 
     # --- limits of requests ---
     max_request_size: Annotated[int, Field(ge=1024, le=64 << 20)] = 1 << 20
@@ -236,6 +261,8 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """Where SQLAlchemy finds the database."""
+        if self.database is not None:
+            return driver_url(self.database.get_secret_value())
         return f"sqlite+aiosqlite:///{self.data_directory / 'corral.db'}"
 
 

@@ -41,6 +41,7 @@ async def _serve(settings: "Settings") -> None:
     from prometheus_client import start_http_server
 
     from corral_gateway.app import create_app
+    from corral_gateway.audit.heads import SigningKeyError
     from corral_gateway.grpc.server import ListenError
     from corral_gateway.http_server import HttpServer
     from corral_gateway.identity.key_store import KeyStore
@@ -52,6 +53,10 @@ async def _serve(settings: "Settings") -> None:
             app = create_app(settings, database, runs)
         except ListenError as error:
             raise bad_input(str(error), "name another port, or 0 for no gRPC") from None
+        except SigningKeyError as error:
+            raise bad_input(
+                f"CORRAL_AUDIT_KEY: {error}", "name a file with an Ed25519 key, or none"
+            ) from None
         services: Services = app.state.services
         if settings.metrics_port:
             try:

@@ -217,6 +217,9 @@ class Door(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the s
             metrics.drops.labels(context.reason).inc()
         elif code is StatusCode.OK:
             metrics.allowed.labels("success").inc()
+        self._services.audit.auditing.request_ended(
+            context, code.name, seconds, succeeded=code is StatusCode.OK
+        )
 
 
 async def _told(telling: Any, rpc: Any) -> None:

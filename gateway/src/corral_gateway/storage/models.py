@@ -78,6 +78,8 @@ class TaskRow(Base):
     request_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
     #: When it may be removed; None: not yet ended, or never.
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
+    #: The gateway that runs it, see ``storage.instance``; None: it was taken in before there could be several.
+    owner: Mapped[str | None] = mapped_column(String(36))
     #: The whole AgentTask.
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
 

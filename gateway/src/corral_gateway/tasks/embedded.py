@@ -16,6 +16,7 @@ from corral.client import AsyncClient, CheckArguments
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.storage.instance import instance_of
 from corral_gateway.storage.models import EventRow, TaskRow
 from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.events import Event, of_end
@@ -35,7 +36,8 @@ _KEEP_SECONDS = 0.1
 _FOLLOWED_KEEP_SECONDS = 0.01
 #: Rows of events that are read at once.
 _PAGE = 256
-#: The end of a task is written again so often, so long apart: what it brought is worth it.
+#: While the gateway closes, the end of a task is written again so often; else for ever, so long apart: the disk may
+#: be full, and what the task brought is nowhere else.
 _END_WRITES, _END_PAUSE_SECONDS = 5, 0.5
 
 
@@ -55,6 +57,8 @@ class EmbeddedTasks:
     ) -> None:
         self._database = database
         self._observers = tuple(observers)
+        self._closing = False
+        self._owner = instance_of(settings.data_directory)
         self._workspace_root = settings.workspace_root
         self._secrets_directory = settings.secrets_directory
         self._policy_of = policy_of
@@ -75,7 +79,7 @@ class EmbeddedTasks:
 
     async def start(self) -> None:
         """Go on with what an earlier process was told: run what had not begun, say how the rest ended."""
-        for task, caller in await take_over(self._database, self._retention_days):
+        for task, caller in await take_over(self._database, self._owner, self._retention_days):
             try:
                 ticket = self.places.join(caller, task.spec.priority)
             except NoCapacityError:
@@ -87,6 +91,7 @@ class EmbeddedTasks:
 
     async def close(self) -> None:
         """Cancel what runs, and write how it ended. What had not begun is left to the next start."""
+        self._closing = True
         for live in self._running.values():
             live.is_left = not live.cancel.is_set()
             self._cancel(live)
@@ -114,7 +119,7 @@ class EmbeddedTasks:
         live = self._running[uid] = LiveTask(task, caller, ticket)
         try:
             async with self._database.writing() as session:
-                session.add(task_row(task, caller))
+                session.add(task_row(task, caller, self._owner))
         except BaseException as error:
             self.places.give_back(ticket)
             del self._running[uid]
@@ -278,11 +283,14 @@ class EmbeddedTasks:
                 log.exception("events of task %s could not be written; again soon", uid)
 
     async def _write_end(self, uid: str, live: LiveTask, ended: AgentTask) -> None:
-        for rest in reversed(range(_END_WRITES)):
+        """Write down what came of a task, as soon as the database takes it."""
+        rest = _END_WRITES
+        while True:
             try:
                 await self._write(uid, live, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
             except SQLAlchemyError:
-                log.exception("the end of task %s could not be written", uid)
+                log.exception("the end of task %s could not be written; again soon", uid)
+                rest -= self._closing
                 if not rest:
                     raise
                 await asyncio.sleep(_END_PAUSE_SECONDS)

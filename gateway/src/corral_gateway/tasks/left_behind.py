@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from corral.api import AgentTask, AgentTaskStatus, Condition, ConditionStatus, Phase, Reason, time_text
@@ -13,15 +13,18 @@ from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.rows import event_row, expiry, task_of_row
 
 
-async def take_over(database: Database, retention_days: int) -> Sequence[tuple[AgentTask, str]]:
-    """Say of what had begun how it ended: its sandbox went with its process. It may have run, so it runs never again.
+async def take_over(database: Database, owner: str, retention_days: int) -> Sequence[tuple[AgentTask, str]]:
+    """Look at what this gateway took in, and not at what others that share the database run now.
+
+    Say of what had begun how it ended: its sandbox went with its process. It may have run, so it runs never again.
 
     Returns:
         What had not begun, with its callers, oldest first: it was promised to run.
     """
     waiting: list[tuple[AgentTask, str]] = []
     async with database.writing() as session:
-        left = select(TaskRow).where(TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING]))
+        own = or_(TaskRow.owner == owner, TaskRow.owner.is_(None))
+        left = select(TaskRow).where(TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING]), own)
         for row in await session.scalars(left.order_by(TaskRow.created_at)):
             if row.phase == Phase.PENDING:
                 waiting.append((task_of_row(row), row.caller))

@@ -8,8 +8,8 @@ from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import request_sha256
 
 
-def task_row(task: AgentTask, caller: str) -> TaskRow:
-    """Return the row of a task that was taken in."""
+def task_row(task: AgentTask, caller: str, owner: str) -> TaskRow:
+    """Return the row of a task that was taken in by a gateway, which runs it."""
     return TaskRow(
         uid=task.metadata.uid,
         caller=caller,
@@ -19,6 +19,7 @@ def task_row(task: AgentTask, caller: str) -> TaskRow:
         created_at=datetime.fromisoformat(task.metadata.creation_timestamp or ""),
         idempotency_key=task.spec.idempotency_key,
         request_sha256=request_sha256(task),
+        owner=owner,
         manifest=task.to_wire(),
     )
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from corral.api import AgentTask, ExecutionStatus, Tool
+from corral_gateway.audit.auditing import Auditing
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.artifacts import TaskArtifacts
@@ -45,12 +46,18 @@ class TaskService:
     """Tasks of callers. Another caller's is as one that does not exist."""
 
     def __init__(
-        self, executor: Executor, tools: ToolSource, guards: Sequence[Guard], artifacts: TaskArtifacts
+        self,
+        executor: Executor,
+        tools: ToolSource,
+        guards: Sequence[Guard],
+        artifacts: TaskArtifacts,
+        audit: Auditing,
     ) -> None:
         self._artifacts = artifacts
         self._executor = executor
         self._tools = tools
         self._guards = tuple(guards)
+        self._audit = audit
 
     async def submit(self, task: AgentTask, caller: Caller, contents: Contents = _NOTHING) -> AgentTask:
         """Take a task in: when this returns, it will run or say why not, whatever happens.
@@ -71,8 +78,11 @@ class TaskService:
         task = traced(task)
         try:
             made = await self._executor.made_before(task, caller.name)
+            if made is not None:
+                self._audit.decided(made, caller, allowed=True, reason="Replayed")
             return made if made is not None else await self._submit_guarded(task, caller, contents)
         except KeyUsedError:
+            self._audit.decided(task, caller, allowed=False, by="idempotency", reason="IdempotencyKeyUsed")
             raise ProblemError(
                 HTTPStatus.CONFLICT,
                 "IdempotencyKeyUsed",
@@ -80,6 +90,7 @@ class TaskService:
                 remedy="send the same request again, or a new key",
             ) from None
         except NoCapacityError as error:
+            self._audit.decided(task, caller, allowed=False, by="capacity", reason="NoCapacity")
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "NoCapacity",
@@ -146,6 +157,7 @@ class TaskService:
             with stored():
                 for sha256, content in contents.items():
                     await self._artifacts.take_in(task.metadata.uid or "", sha256, content)
+            self._audit.decided(task, caller, allowed=True)
             taken = await self._executor.submit(task, caller.name)
         finally:
             if taken is None or not is_made_of(task, taken):
@@ -163,10 +175,17 @@ class TaskService:
         admitted: list[Guard] = []
         try:
             for guard in self._guards:
-                await guard.admit(task, tools, caller)
+                await self._ask(guard, task, tools, caller)
                 admitted.append(guard)
         except BaseException:
             for guard in admitted:
                 guard.withdrawn(task, caller)
             raise
         return admitted
+
+    async def _ask(self, guard: Guard, task: AgentTask, tools: Sequence[Tool], caller: Caller) -> None:
+        try:
+            await guard.admit(task, tools, caller)
+        except ProblemError as error:
+            self._audit.decided(task, caller, allowed=False, by=type(guard).__name__, reason=error.reason)
+            raise

@@ -1,0 +1,258 @@
+"""``corral audit``: the log of the gateway here."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from corral_gateway.commands.place import bad_input, open_database, read_settings
+
+if TYPE_CHECKING:
+    from corral_gateway.audit.chain import Head
+    from corral_gateway.audit.log import Stored
+    from corral_gateway.audit.reading import AuditFilter
+    from corral_gateway.audit.store import DatabaseStore
+    from corral_gateway.audit.verification import Verdict
+    from corral_gateway.settings import Settings
+    from corral_gateway.storage.database import Database
+
+audit_app = typer.Typer(
+    no_args_is_help=True, help="List, export and verify what the gateway here has recorded."
+)
+
+#: As of a program that found what it looks for, and wishes it had not.
+_FOUND_WRONG = 1
+
+_Caller = Annotated[str | None, typer.Option("--caller", help="Only of this caller.")]
+_Kind = Annotated[
+    str | None, typer.Option("--kind", help="Only these: request.ended, decision, execution, …")
+]
+_Tool = Annotated[str | None, typer.Option("--tool", help="Only of this tool.")]
+_Reason = Annotated[str | None, typer.Option("--reason", help="Only with this reason, such as RateLimited.")]
+_Since = Annotated[
+    str | None, typer.Option("--since", help="Only from then on: 2026-01-31, 2026-01-31T12:00Z.")
+]
+_Until = Annotated[str | None, typer.Option("--until", help="Only before then.")]
+_Request = Annotated[
+    str | None, typer.Option("--request", help="Only of this request and of what it had executed.")
+]
+_Task = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
+_Key = Annotated[
+    list[Path] | None,
+    typer.Option("--key", exists=True, help="Believe this key as well: the file, or its public part in one."),
+]
+
+
+@audit_app.command("list")
+def list_records(
+    *,
+    caller: _Caller = None,
+    kind: _Kind = None,
+    tool: _Tool = None,
+    reason: _Reason = None,
+    since: _Since = None,
+    until: _Until = None,
+    request: _Request = None,
+    task: _Task = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
+) -> None:
+    """List records, newest first."""
+    wanted = _filter(
+        caller=caller,
+        kind=kind,
+        tool=tool,
+        reason=reason,
+        since=since,
+        until=until,
+        request_id=request,
+        task=task,
+    )
+
+    async def read() -> "list[Stored]":
+        from corral_gateway.audit.reading import page
+
+        async with open_database(read_settings()) as database:
+            return await page(database, wanted, limit, None)
+
+    for one in asyncio.run(read()):
+        typer.echo(_line(one))
+
+
+@audit_app.command("export")
+def export(
+    *,
+    caller: _Caller = None,
+    kind: _Kind = None,
+    tool: _Tool = None,
+    reason: _Reason = None,
+    since: _Since = None,
+    until: _Until = None,
+    request: _Request = None,
+    task: _Task = None,
+    form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
+) -> None:
+    """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""
+    if form not in {"jsonl", "ocsf"}:
+        raise bad_input(f"--format: {form!r} is none", "jsonl or ocsf")
+    shape: Literal["jsonl", "ocsf"] = "ocsf" if form == "ocsf" else "jsonl"
+    wanted = _filter(
+        caller=caller,
+        kind=kind,
+        tool=tool,
+        reason=reason,
+        since=since,
+        until=until,
+        request_id=request,
+        task=task,
+    )
+
+    async def write() -> None:
+        from corral_gateway.audit.exporting import lines_of
+
+        async with open_database(read_settings()) as database:
+            async for lines in lines_of(database, wanted, shape):
+                sys.stdout.write(lines)
+
+    asyncio.run(write())
+
+
+@audit_app.command("verify")
+def verify(
+    *,
+    head: Annotated[
+        list[str] | None, typer.Option("--head", help="SEQ:HASH, kept elsewhere; the log must agree with it.")
+    ] = None,
+    key: _Key = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", exists=True, dir_okay=False, help="Check this export instead.")
+    ] = None,
+    filtered: Annotated[
+        bool, typer.Option("--filtered", help="Records were left out of the export on purpose.")
+    ] = False,
+) -> None:
+    """Check that nothing recorded was changed, taken out or cut off, and that the tables agree. Status 1: it was."""
+    anchors = [_anchor(one) for one in head or ()]
+    keys = frozenset(_public_key(path) for path in key or ())
+    if file is None:
+        verdict = asyncio.run(_verify_database(read_settings(), keys, anchors))
+    else:
+        from corral_gateway.audit.exports import verify_lines
+
+        with file.open("rb") as lines:
+            verdict = verify_lines(lines, keys | _own_key(read_settings()), anchors, filtered=filtered)
+    for finding in verdict.findings:
+        typer.echo(str(finding))
+    if verdict.more_findings:
+        typer.echo(f"and {verdict.more_findings} more")
+    for note in verdict.notes:
+        typer.echo(f"note: {note}", err=True)
+    said = (
+        f"{verdict.records} records, {verdict.first} to {verdict.end.seq}; {verdict.heads} signed heads agree"
+    )
+    if not verdict.holds:
+        typer.echo(f"the audit does not hold: {said}")
+        raise typer.Exit(_FOUND_WRONG)
+    typer.echo(f"the audit holds: {said}")
+    typer.echo(f"head {verdict.end.seq}:{verdict.end.hash}")
+
+
+@audit_app.command("prune")
+def prune(
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=36500, help="Remove what is older than so many days.")
+    ],
+) -> None:
+    """Remove old records; a signed head says where the log begins after that."""
+
+    async def remove() -> int:
+        from corral_gateway.audit.retention import prune
+
+        settings = read_settings()
+        async with open_database(settings) as database:
+            return (await prune(_store(settings, database), days)).records
+
+    typer.echo(f"{asyncio.run(remove())} records removed")
+
+
+async def _verify_database(settings: "Settings", keys: frozenset[str], anchors: "list[Head]") -> "Verdict":
+    from corral_gateway.audit.verification import Evidence, verify
+
+    async with open_database(settings) as database:
+        store = _store(settings, database)
+        evidence = Evidence(keys | {store.key.public}, list(store.file.heads()), anchors)
+        return await database.snapshot(lambda connection: verify(connection, evidence))
+
+
+def _store(settings: "Settings", database: "Database") -> "DatabaseStore":
+    from corral_gateway.audit.heads import SigningKeyError
+    from corral_gateway.audit.trail import store_of
+
+    try:
+        return store_of(settings, database)
+    except SigningKeyError as error:
+        raise bad_input(str(error), "CORRAL_AUDIT_KEY names the file") from None
+
+
+def _own_key(settings: "Settings") -> frozenset[str]:
+    """Return the public part of the key here; nothing where there is none: an export is checked anywhere."""
+    from corral_gateway.audit.trail import key_path_of
+
+    path = key_path_of(settings)
+    return frozenset({_public_key(path)}) if path.exists() else frozenset()
+
+
+def _public_key(path: Path) -> str:
+    from corral_gateway.audit.heads import SigningKeyError, public_key_of
+
+    try:
+        return public_key_of(path)
+    except SigningKeyError as error:
+        raise bad_input(f"--key: {error}") from None
+
+
+def _anchor(text: str) -> "Head":
+    from corral_gateway.audit.chain import Head
+
+    seq, _, digest = text.partition(":")
+    is_hash = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+    if not seq.isdecimal() or not is_hash:
+        raise bad_input(
+            f"--head: {text!r} is none", "SEQ:HASH, as `corral audit verify` prints it at its end"
+        )
+    return Head(int(seq), digest)
+
+
+def _filter(*, kind: str | None, since: str | None, until: str | None, **rest: str | None) -> "AuditFilter":
+    from corral_gateway.audit.reading import AuditFilter
+    from corral_gateway.audit.records import Kind
+
+    if kind is not None and kind not in set(Kind):
+        raise bad_input(f"--kind: {kind!r} is none", ", ".join(Kind))
+    return AuditFilter(kind=kind, since=_moment("--since", since), until=_moment("--until", until), **rest)
+
+
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise bad_input(f"{name}: {text!r} is no time", "2026-01-31, or 2026-01-31T12:00:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _line(one: "Stored") -> str:
+    said = one.said
+    words = [str(one.seq).rjust(8), one.time, one.kind.ljust(15), said.get("caller") or "-"]
+    if one.kind.startswith("request"):
+        words += [said["method"], said["target"], said.get("code", "")]
+    else:
+        words += [", ".join(said.get("tools", ())) or said.get("tool", ""), said.get("taskUid", "")]
+    if one.kind == "decision":
+        words.append("allowed" if said["allowed"] else f"denied by {said['decidedBy']}")
+    return "  ".join(
+        [*words, said.get("reason") or "", f"x{said['count']}" if "count" in said else ""]
+    ).rstrip()
