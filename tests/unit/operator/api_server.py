@@ -145,12 +145,18 @@ class ApiServer:
     ) -> AsyncGenerator[Json]:
         del seconds, field_selector
         await self._begin("watch", resource, "")
-        seen, cuts = int(version), self._cuts
-        if seen < self.forgotten:
+        seen, cuts = int(version or self._version), self._cuts
+        if version and seen < self.forgotten:
             raise Gone(410, "Expired", "too old resource version", {})
         on_open()
         self.watches += 1
         try:
+            there = (
+                [] if version else [body for key, body in self.objects.items() if key[0] == resource.plural]
+            )
+            for body in there:
+                if namespace in {None, body["metadata"]["namespace"]}:
+                    yield {"type": "ADDED", "object": copy.deepcopy(body)}
             while True:
                 news = self._news
                 for number, kind, told, body in list(self._history):
