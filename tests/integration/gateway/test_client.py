@@ -1,7 +1,10 @@
 """The Python client of a gateway, by real sockets: what it gives, what it survives, and what its errors say."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,6 +101,16 @@ def test_M13_a_program_moves_from_this_machine_to_a_gateway_by_the_environment(
     monkeypatch.setenv("CORRAL_API_KEY", served.key(caller))
     assert asked() == here
     assert corral.connect().__class__ is GatewayClient
+
+
+def test_M13_three_lines_run_at_the_gateway_that_the_environment_names(served: Served, caller: str) -> None:
+    program = "import corral\ntask = corral.run('python', code='6 * 7')\nprint(task.result)"
+    env = {**os.environ, "CORRAL_GATEWAY": served.url, "CORRAL_API_KEY": served.key(caller)}
+    words = [sys.executable, "-W", "error", "-c", program]
+    ended = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("42\n", "")
+    with GatewayClient(served.url, api_key=env["CORRAL_API_KEY"]) as client:
+        assert len(list(client.tasks())) == 1
 
 
 def test_B8_events_are_typed_and_logs_are_their_text(client: GatewayClient) -> None:

@@ -1,5 +1,6 @@
 """Server-sent events, read however they are cut; and the URL and key of a gateway."""
 
+import sys
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import Phase, Reason
-from corral.client.gateway.errors import AnswerError
+from corral.client.gateway import GatewayClient
+from corral.client.gateway.errors import AnswerError, NotInstalledError
 from corral.client.gateway.events import (
     ExecutionEnded,
     ExecutionStarted,
@@ -143,3 +145,9 @@ def test_M5_url_and_key_come_from_the_environment_unless_they_are_given(
     monkeypatch.delenv("CORRAL_GATEWAY")
     with pytest.raises(ValueError, match="CORRAL_GATEWAY"):
         Place.of(None, None)
+
+
+def test_M5_what_is_not_installed_is_said_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(NotInstalledError, match=r"pip install 'corral\[client\]'"):
+        GatewayClient("http://x")
