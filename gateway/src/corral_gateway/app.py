@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from corral import __version__
@@ -14,6 +15,9 @@ from corral.cluster.kubernetes_api import KubernetesCluster
 from corral_gateway import health, pages, problems
 from corral_gateway.audit import router as audit_router
 from corral_gateway.audit.trail import AuditTrail
+from corral_gateway.breakers.breakers import breakers_of
+from corral_gateway.budgets import router as budget_routes
+from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.entrance import Entrance
 from corral_gateway.grpc.server import GrpcServer
 from corral_gateway.identity import router as identity
@@ -28,6 +32,7 @@ from corral_gateway.storage.database import Database
 from corral_gateway.tasks import files_router
 from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.host_access import NoHostPaths
+from corral_gateway.tasks.maxima import Maxima
 from corral_gateway.tasks.service import Guard, TaskService
 from corral_gateway.tasks.wiring import engine_for
 from corral_gateway.tools import registration_router
@@ -39,6 +44,16 @@ from corral_gateway.tracing import Tracing
 if TYPE_CHECKING:
     from corral_gateway.tasks.port import TaskObserver
 
+#: What pages of other origins may read of an answer's head.
+_EXPOSED = (
+    "Idempotency-Replayed",
+    "Location",
+    "Retry-After",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-Request-ID",
+)
 _DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
 
 
@@ -60,9 +75,17 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     policies = CallerPolicies(settings)
     audit = AuditTrail(settings, database, metrics)
     metrics.audit_waiting.set_function(lambda: audit.waiting)
-    observers: list[TaskObserver] = [metrics, policies, audit.auditing]
+    budgets, breakers = Budgets(settings, database, metrics), breakers_of(settings)
+    observers: list[TaskObserver] = [metrics, policies, audit.auditing, budgets]
+    guards: list[Guard] = [NoHostPaths(), Maxima(settings), policies, limits]
+    if breakers is not None:
+        observers.append(breakers)
+        guards.append(breakers)
+        breakers.show(metrics.breakers)
     if tracing is not None:
         observers.append(tracing)
+    # The last one: what it holds is written down.
+    guards.append(budgets)
     engine = engine_for(runs, database, settings, observers, policies.of)
     metrics.active_tasks.set_function(engine.active)
     metrics.waiting_tasks.set_function(engine.waiting)
@@ -74,6 +97,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         for part in engine.parts:
             await part.start()
         await audit.start()
+        await budgets.start(engine.executor)
         if grpc is not None:
             await grpc.start()
         yield
@@ -82,13 +106,13 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         for part in reversed(engine.parts):
             await part.close()
         await audit.close()
+        await budgets.close()
         await authentication.close()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
         limits.close()
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
-    guards: list[Guard] = [NoHostPaths(), policies, limits]
     service = TaskService(engine.executor, engine.tools, guards, engine.artifacts, audit.auditing)
     # Tools that work in a directory that outlives them answer for what is in it now.
     cache = ResultCache(settings.result_cache_size if settings.workspace_root is None else 0)
@@ -100,6 +124,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         engine.tools,
         ToolExecution(service, cache, [metrics, audit.auditing]),
         audit,
+        budgets,
         engine.registry,
         engine.runs_images,
         engine.retention,
@@ -113,9 +138,20 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         tools.router,
         registration_router.router,
         audit_router.router,
+        budget_routes.router,
     ):
         app.include_router(router)
     problems.install(app)
     pages.describe(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            # Callers send keys in headers, never cookies: a page of another origin has nothing to ride on.
+            allow_credentials=False,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"],
+            expose_headers=_EXPOSED,
+        )
     app.add_middleware(Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing)
     return app

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from corral.api import problems_in
 from corral_gateway.audit.records import RequestInput
 from corral_gateway.http_door import context_of
+from corral_gateway.json_shape import excess_of
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 
@@ -36,6 +37,11 @@ def parse_json(data: bytes | str) -> Any:
     Raises:
         ProblemError: it is none.
     """
+    excess = excess_of(data.encode(errors="replace") if isinstance(data, str) else data)
+    if excess is not None:
+        raise ProblemError(
+            HTTPStatus.BAD_REQUEST, "MalformedBody", f"the body {excess}", remedy="send it in smaller parts"
+        )
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

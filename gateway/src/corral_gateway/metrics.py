@@ -84,6 +84,18 @@ class Metrics:
         self.waiting_tasks = Gauge(
             "corral_gateway_tasks_waiting", "Tasks that wait for a place", registry=registry
         )
+        self.budget_refusals = Counter(
+            "corral_gateway_budget_refusals",
+            "Tasks refused, by the budget that was used up",
+            ["budget"],
+            registry=registry,
+        )
+        self.breakers = Gauge(
+            "corral_gateway_breakers",
+            "Circuit breakers, of tools and of what runs them, by how they stand",
+            ["scope", "state"],
+            registry=registry,
+        )
         self.rate_limited = Counter(
             "corral_gateway_rate_limited",
             "Requests refused, by the limit that was reached",

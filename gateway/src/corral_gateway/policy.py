@@ -11,6 +11,7 @@ from corral.policy import Policy, Refused, evaluate
 from corral_gateway.identity.caller import EVERYTHING, Caller, Reach
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
+from corral_gateway.tasks.maxima import maximum_limits
 from corral_gateway.tasks.stamps import submission_of
 
 #: Asked here, before a task is taken in, and the same whatever runs it. All others, who runs it asks.
@@ -26,6 +27,8 @@ def policy_of(settings: Settings, reach: Reach = EVERYTHING) -> Policy:
         permissions=ALL_PERMISSIONS,
         blocked_permissions=settings.blocked_permissions - reach.permissions,
         allowlist=reach.tools,
+        # Here for defaults above them, which are lowered; a request above them is refused before (``tasks.maxima``).
+        maximum_limits=maximum_limits(settings),
         # The gateway itself puts tasks there; callers may name no directory of the host (``tasks.host_access``).
         host_paths=() if root is None else (str(root),),
     )

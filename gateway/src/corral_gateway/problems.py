@@ -1,5 +1,6 @@
 """The one shape of every error: ``application/problem+json`` (RFC 9457) with a stable reason and what to do."""
 
+import uuid
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from corral.api import ManifestError, Problem, format_path
 
@@ -39,6 +41,18 @@ class ProblemBody(BaseModel):
     error: str | None = Field(None, description="For clients that read this one member: what was exceeded.")
     request_id: str = Field(
         serialization_alias="requestId", description="As in X-Request-ID and in the logs."
+    )
+
+
+def new_problem_body(status: HTTPStatus, reason: str, detail: str) -> ProblemBody:
+    """Return the body of a refusal before there is a request."""
+    return ProblemBody(
+        type=f"urn:corral:problem:{reason}",
+        title=status.phrase,
+        status=status,
+        reason=reason,
+        detail=detail,
+        request_id=str(uuid.uuid4()),
     )
 
 
@@ -138,6 +152,12 @@ def install(app: FastAPI) -> None:
         status = HTTPStatus(error.status_code)
         reason = "".join(word.capitalize() for word in status.phrase.split())
         problem = ProblemError(status, reason, str(error.detail), headers=dict(error.headers or {}))
+        return problem_response(request, problem)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads it; it is here for the log and the metrics, and so that it is no fault.
+        problem = ProblemError(HTTPStatus.BAD_REQUEST, "ClientDisconnected", "the body ended too early")
         return problem_response(request, problem)
 
     @app.exception_handler(Exception)

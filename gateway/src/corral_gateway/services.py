@@ -6,6 +6,7 @@ from typing import cast
 from starlette.requests import HTTPConnection
 
 from corral_gateway.audit.trail import AuditTrail
+from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
@@ -28,6 +29,7 @@ class Services:
     tools: ToolSource
     execution: ToolExecution
     audit: AuditTrail
+    budgets: Budgets
     #: Takes tools in; None: they come from elsewhere.
     registry: ToolRegistry | None = None
     #: Tools may run in images of their own.

@@ -1,6 +1,7 @@
 """What the gateway is told once, at its start, by the environment or a ``.env`` file."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from corral.api import PermissionLevel
+from corral_gateway.budgets.budget import Budget
 from corral_gateway.identity.jwt.issuer import JwtIssuer, no_two_alike
 from corral_gateway.rates.rules import routes_of
 from corral_gateway.rates.shared import store_uri
@@ -31,6 +33,14 @@ def _directory(path: Path) -> Path:
     if not path.is_dir():
         raise ValueError(f"{path} is not a directory")
     return path.resolve()
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what is no origin as browsers send it."""
+    for origin in origins:
+        if origin != "*" and re.fullmatch(r"https?://[^/?#@\s]+", origin) is None:
+            raise ValueError(f"{origin!r} is no origin, such as http://localhost:3000")
+    return origins
 
 
 def _routes(text: str) -> str:
@@ -216,6 +226,16 @@ class Settings(BaseSettings):
     upload_size: Annotated[int, Field(ge=1024, le=1 << 34, alias="CORRAL_UPLOAD_SIZE")] = 64 << 20
     """CORRAL_UPLOAD_SIZE: bytes of a request that brings a task's files as multipart/form-data."""
 
+    max_connections: Annotated[int, Field(ge=1, le=100_000, alias="CORRAL_MAX_CONNECTIONS")] = 2000
+    """CORRAL_MAX_CONNECTIONS: open at once; one more is answered 503 and closed."""
+    slow_seconds: Annotated[float, Field(gt=0, le=3600, alias="CORRAL_SLOW_SECONDS")] = 15
+    """CORRAL_SLOW_SECONDS: a request's head is there after so long, and its body and readers get on within it."""
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600, alias="CORRAL_KEEP_ALIVE_SECONDS")] = 15
+    """CORRAL_KEEP_ALIVE_SECONDS: an idle connection is closed after so long."""
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)
+    ] = ()
+    """CORS_ORIGINS: whose pages may call from browsers, such as http://localhost:3000; a comma-separated list."""
     rate_limit_enabled: bool = True
     """RATE_LIMIT_ENABLED: false: no request is one too many."""
     rate_limit_requests: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -242,6 +262,22 @@ class Settings(BaseSettings):
     """CORRAL_WAITING_TASKS: that may wait; one more is refused at once."""
     waiting_tasks_caller: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_WAITING_TASKS_CALLER")] = 0
     """CORRAL_WAITING_TASKS_CALLER: of them, those of one caller; 0: a quarter of all, so that none fills the line."""
+    max_tool_timeout: Annotated[float, Field(ge=0, le=86400)] = 0
+    """MAX_TOOL_TIMEOUT: seconds that a task may ask for; 0: what any task may."""
+    max_output_size: Annotated[int, Field(ge=0, le=64 << 20)] = 0
+    """MAX_OUTPUT_SIZE: bytes of output that a task may ask for; 0: what any task may."""
+    budget_concurrent_tasks: Annotated[int, Field(ge=0, alias="CORRAL_BUDGET_CONCURRENT_TASKS")] = 0
+    """CORRAL_BUDGET_CONCURRENT_TASKS: of one caller, running or waiting; 0: any number."""
+    budget_executions: Annotated[int, Field(ge=0, alias="CORRAL_BUDGET_EXECUTIONS")] = 0
+    """CORRAL_BUDGET_EXECUTIONS: of one caller a day (UTC); 0: any number."""
+    budget_cpu_seconds: Annotated[float, Field(ge=0, alias="CORRAL_BUDGET_CPU_SECONDS")] = 0
+    """CORRAL_BUDGET_CPU_SECONDS: of one caller a day (UTC); 0: any number."""
+    budgets: Annotated[dict[str, Budget], Field(alias="CORRAL_BUDGETS")] = {}
+    """CORRAL_BUDGETS: JSON of budgets by caller or role: {"role:viewer": {"executionsPerDay": 0}}."""
+    breaker_failures: Annotated[int, Field(ge=0, le=10, alias="CORRAL_BREAKER_FAILURES")] = 5
+    """CORRAL_BREAKER_FAILURES: a tool whose last ten executions failed so often by our fault rests; 0: never."""
+    breaker_seconds: Annotated[float, Field(ge=1, le=3600, alias="CORRAL_BREAKER_SECONDS")] = 30
+    """CORRAL_BREAKER_SECONDS: so long, until one execution tries again."""
     waiting_sandboxes: Annotated[int, Field(ge=0, le=1000, alias="CORRAL_WAITING_SANDBOXES")] = 2
     """CORRAL_WAITING_SANDBOXES: kept started ahead of need."""
 

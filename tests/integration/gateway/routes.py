@@ -34,6 +34,7 @@ _TASK = {"tool": "calculator", "arguments": {"expression": "6*7"}}
 ROUTES: dict[tuple[str, str], Entry] = {
     ("GET", "/v1/audit"): Entry(Scope.AUDIT_READ),
     ("GET", "/v1/whoami"): Entry(None),
+    ("GET", "/v1/budget"): Entry(Scope.TASKS_READ),
     ("GET", "/v1/tasks"): Entry(Scope.TASKS_READ),
     ("POST", "/v1/tasks"): Entry(Scope.TASKS_RUN, body=_TASK),
     ("GET", "/v1/tasks/{uid}"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),

@@ -45,6 +45,8 @@ async def _serve(settings: "Settings") -> None:
     from corral_gateway.grpc.server import ListenError
     from corral_gateway.http_server import HttpServer
     from corral_gateway.identity.key_store import KeyStore
+    from corral_gateway.serving.http_protocol import careful_protocol
+    from corral_gateway.serving.limits import ConnectionLimits
 
     async with open_database(settings) as database, _what_runs(settings) as runs:
         if settings.first_key:
@@ -70,6 +72,12 @@ async def _serve(settings: "Settings") -> None:
             app,
             host=settings.host,
             port=settings.port,
+            http=careful_protocol(
+                ConnectionLimits(settings.max_connections, settings.slow_seconds),
+                lambda reason: services.metrics.drops.labels(reason).inc(),
+            ),
+            ws="none",
+            timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
             server_header=False,
             access_log=False,  # the outermost middleware writes a line that knows the caller

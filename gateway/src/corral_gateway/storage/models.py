@@ -1,9 +1,9 @@
 """The tables. Changed by a migration only: ``storage/migrations``."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Date, DateTime, Dialect, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -118,3 +118,29 @@ class EventRow(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(16))
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class BudgetDayRow(Base):
+    """What a caller used on one day; see ``budgets.ledger``."""
+
+    __tablename__ = "budget_days"
+
+    caller: Mapped[str] = mapped_column(String(255), primary_key=True)
+    #: In UTC.
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    executions: Mapped[int] = mapped_column(BigInteger)
+    cpu_milliseconds: Mapped[int] = mapped_column(BigInteger)
+
+
+class BudgetHoldRow(Base):
+    """What is held of a caller's budget for a task that has not ended; see ``budgets.ledger``."""
+
+    __tablename__ = "budget_holds"
+    __table_args__ = (Index("budget_holds_of_caller", "caller"),)
+
+    task_uid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    caller: Mapped[str] = mapped_column(String(255))
+    #: Whose executions these are.
+    day: Mapped[date] = mapped_column(Date)
+    executions: Mapped[int] = mapped_column(BigInteger)
+    held_until: Mapped[datetime] = mapped_column(Moment)
