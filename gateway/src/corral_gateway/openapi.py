@@ -44,11 +44,11 @@ def declare_refusals(schema: dict[str, Any]) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for item in schema["paths"].values():
-        for operation in item.values():
+        for method, operation in item.items():
             responses = operation["responses"]
             if "HTTPValidationError" in str(responses.get("422")):
                 del responses["422"]
-            for status in _statuses(operation):
+            for status in _statuses(method, operation):
                 responses.setdefault(str(status.value), refusal(status))
 
 
@@ -69,13 +69,15 @@ def link_tasks(schema: dict[str, Any]) -> None:
             made[status]["links"] = links
 
 
-def _statuses(operation: dict[str, Any]) -> list[HTTPStatus]:
+def _statuses(method: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     parameters = operation.get("parameters", [])
     found = list(_ANY) if operation.get("security") else []
     if parameters:
         found.append(HTTPStatus.UNPROCESSABLE_ENTITY)
     if any(parameter["in"] == "path" for parameter in parameters):
         found.append(HTTPStatus.NOT_FOUND)
+    if method == "delete":
+        found.append(HTTPStatus.CONFLICT)
     if "requestBody" in operation:
         found += _BODY
     return found
