@@ -40,12 +40,14 @@ _Prefer = Annotated[
 ]
 
 
+#: The largest number that a database takes for one; no task has so many events.
+_LAST_EVENT = 2**31 - 1
 #: What else than 202 a task that is taken in is answered with.
 _ENDED: dict[int | str, dict[str, Any]] = {201: {"description": "It has ended."}}
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+    200: {"description": "Events.", "content": {"text/event-stream": {}}}
 }
 
 
@@ -143,7 +145,7 @@ async def events(
     caller: Reader,
     tasks: Tasks,
     uid: str,
-    last_event_id: Annotated[int, Header(ge=0, description="Go on after this event.")] = 0,
+    last_event_id: Annotated[int, Header(ge=0, le=_LAST_EVENT, description="Go on after this event.")] = 0,
 ) -> StreamingResponse:
     """Tell what happens to a task as server-sent events, from the first one or from the one after `Last-Event-ID`.
 
