@@ -67,7 +67,7 @@ def test_M9_each_alert_fires_when_it_should_and_not_before(rules: dict[str, Any]
 
 
 def test_M9_a_rule_that_never_fires_is_found(rules: dict[str, Any], tmp_path: Path) -> None:
-    broken = json.loads(json.dumps(rules).replace("corral_gateway_breaker_state", "corral_gateway_breaker"))
+    broken = json.loads(json.dumps(rules).replace("corral_gateway_breakers", "corral_gateway_breaker"))
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(broken))
     (tmp_path / "cases.yaml").write_text(CASES.read_text())
     with pytest.raises(AssertionError, match="CorralBreakerOpen"):

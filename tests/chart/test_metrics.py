@@ -94,6 +94,8 @@ def test_M9_the_alerts_are_these_and_say_what_to_do() -> None:
         "CorralGatewayStrangers",
         "CorralGatewaySlow",
         "CorralGatewaySandboxesFail",
+        "CorralGatewayLostCluster",
+        "CorralAuditFails",
         "CorralRateLimitsNotShared",
         "CorralBreakerOpen",
     ]

@@ -144,12 +144,6 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.breaker_state = Gauge(
-            "corral_gateway_breaker_state",
-            "Circuit breakers: 0 closed, 1 half-open, 2 open",
-            ["breaker"],
-            registry=registry,
-        )
         self.cluster_connected = Gauge(
             "corral_gateway_cluster_connected",
             "1: the cluster tells what happens in it; 0: it does not answer; -1: tasks run on this machine",
