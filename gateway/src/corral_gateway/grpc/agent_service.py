@@ -13,7 +13,7 @@ from corral.grpc.v1 import agent_pb2 as pb
 from corral.grpc.v1 import agent_pb2_grpc as pb_grpc
 from corral_gateway.context import CURRENT
 from corral_gateway.grpc.attendance import Attendance
-from corral_gateway.grpc.capabilities import capability_of
+from corral_gateway.grpc.capabilities import Capabilities
 from corral_gateway.grpc.machine import memory_usage_percent
 from corral_gateway.grpc.outcomes import refusal_of, response_of
 from corral_gateway.grpc.requests import task_of_request
@@ -36,6 +36,7 @@ class AgentService(pb_grpc.AgentServiceServicer):
     def __init__(self, services: Services, attendance: Attendance) -> None:
         self._services = services
         self._attendance = attendance
+        self._capabilities = Capabilities()
         self._began = time.monotonic()
         self._serving = True
 
@@ -114,8 +115,9 @@ class AgentService(pb_grpc.AgentServiceServicer):
             request.exclude_dangerous,
             request.max_results or None,
         )
-        found = wanted.among(self._catalogue())
-        return pb.DiscoverToolsResponse(tools=[capability_of(tool) for tool in found])
+        catalogue = self._catalogue()
+        found = wanted.among(catalogue)
+        return pb.DiscoverToolsResponse(tools=[self._capabilities.of(catalogue, tool) for tool in found])
 
     async def GetToolCapability(  # noqa: N802
         self, request: pb.GetToolCapabilityRequest, _context: Any
@@ -123,8 +125,9 @@ class AgentService(pb_grpc.AgentServiceServicer):
         """Describe a tool."""
         if not request.tool_id:
             raise _wrong("tool_id", "is missing")
-        tool = tool_named(self._catalogue(), request.tool_id)
-        return pb.GetToolCapabilityResponse(tool=capability_of(tool))
+        catalogue = self._catalogue()
+        tool = tool_named(catalogue, request.tool_id)
+        return pb.GetToolCapabilityResponse(tool=self._capabilities.of(catalogue, tool))
 
     async def GetCapabilities(  # noqa: N802
         self, _request: pb.GetCapabilitiesRequest, _context: Any

@@ -1,8 +1,35 @@
-"""Tools in the words of the Agent Core API. Pure."""
+"""Tools in the words of the Agent Core API."""
+
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from corral.api import Tool, ToolExample, parse_duration
+from corral.catalogue import Catalogue
 from corral.grpc.v1 import agent_pb2 as pb
 from corral_gateway.grpc.json_values import struct_of, value_of
+
+
+@dataclass(slots=True)
+class _Shelf:
+    version: int
+    capabilities: dict[str, pb.ToolCapability] = field(default_factory=dict)
+
+
+class Capabilities:
+    """Keeps what was told of tools, as long as they are the same: schemas are large."""
+
+    def __init__(self) -> None:
+        self._shelves: WeakKeyDictionary[Catalogue, _Shelf] = WeakKeyDictionary()
+
+    def of(self, catalogue: Catalogue, tool: Tool) -> pb.ToolCapability:
+        """Return a tool of a catalogue as a ToolCapability; not to be changed."""
+        shelf = self._shelves.get(catalogue)
+        if shelf is None or shelf.version != catalogue.version:
+            shelf = self._shelves[catalogue] = _Shelf(catalogue.version)
+        found = shelf.capabilities.get(tool.name)
+        if found is None:
+            found = shelf.capabilities[tool.name] = capability_of(tool)
+        return found
 
 
 def capability_of(tool: Tool) -> pb.ToolCapability:
