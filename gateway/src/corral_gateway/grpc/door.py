@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
 
 from corral.api import ManifestError
+from corral_gateway.audit.records import RequestInput
 from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.grpc.attendance import unbroken
 from corral_gateway.grpc.refusals import status_of
@@ -145,7 +146,12 @@ class Door(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the s
     async def _serve(self, method: Method, rpc: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         metadata = _first_values(rpc.invocation_metadata())
         context = RequestContext(
-            "grpc", method.name, _host(rpc.peer()), metadata.get("user-agent", "")[:256], route=method.path
+            "grpc",
+            method.name,
+            _host(rpc.peer()),
+            metadata.get("user-agent", "")[:256],
+            route=method.path,
+            target=method.path,
         )
         CURRENT.set(context)  # each call has an asyncio task of its own, and so a context of its own
         tracing = self._tracing
@@ -237,6 +243,9 @@ async def _run(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _parsed(handler: Any, data: bytes) -> Any:
+    context = CURRENT.get()
+    assert context is not None  # the caller was let in before
+    context.input = RequestInput.of(data)
     try:
         return handler.request_deserializer(data)
     except DecodeError as error:
