@@ -8,7 +8,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason
 from corral_gateway.identity.roles import Role
+from corral_gateway.tasks.port import LastingObserver
 from integration.gateway.audited import recorded, rows, verdict_of
 from integration.gateway.calling import grpc_of, request_for
 from integration.gateway.running import CALCULATE, SLEEP, Gateway, gateway_in, problem
@@ -179,6 +181,25 @@ async def test_M8_an_execution_is_recorded_once_whoever_tells_of_it(tmp_path: Pa
     async with gateway_in(tmp_path):
         pass
     assert len(rows(tmp_path, "SELECT * FROM executions")) == 1
+    assert (await verdict_of(tmp_path)).holds
+
+
+async def test_M8_what_ended_in_a_cluster_while_no_gateway_looked_is_recorded_once(tmp_path: Path) -> None:
+    status = AgentTaskStatus(
+        phase=Phase.SUCCEEDED, reason=Reason.COMPLETED, completion_time="2026-01-01T00:00:00Z"
+    )
+    task = AgentTask(
+        metadata=ObjectMeta(name="kubectls", uid="uid-1"),
+        spec=AgentTaskSpec(tool="calculator"),
+        status=status,
+    )
+    for _ in range(2):  # at each start all that has ended is told of
+        async with gateway_in(tmp_path) as gateway:
+            auditing = gateway.services.audit.auditing
+            assert isinstance(auditing, LastingObserver)
+            auditing.ended_before(task, "")
+    (row,) = rows(tmp_path, "SELECT * FROM executions")
+    assert row["task_uid"] == "uid-1"
     assert (await verdict_of(tmp_path)).holds
 
 
