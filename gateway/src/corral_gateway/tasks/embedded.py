@@ -222,10 +222,9 @@ class EmbeddedTasks:
         keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, live))
         try:
             async with self.places.held(live.ticket):
-                if live.is_left:
+                if live.is_left or not await self._claim(uid):
                     self._leave(uid, live)
                     return
-                await self._write(uid, live, Phase.RUNNING)
                 ended = await self._run_on(task, live)
         # Whatever it was, the task has to say so; nothing of it runs any more.
         except Exception:
@@ -247,6 +246,13 @@ class EmbeddedTasks:
                 observer.ended(ended, live.caller, time.perf_counter() - began)
             live.ended.set()
             live.show(live.kept)
+
+    async def _claim(self, uid: str) -> bool:
+        """Write down that a task begins, before it does. False: somebody else has, so it does not begin here."""
+        begins = update(TaskRow).where(TaskRow.uid == uid, TaskRow.phase == Phase.PENDING)
+        async with self._database.writing() as session:
+            done = await session.execute(begins.values(phase=Phase.RUNNING).returning(TaskRow.uid))
+            return done.first() is not None
 
     def _leave(self, uid: str, live: LiveTask) -> None:
         """Let a task go that has not begun; the next start takes it over."""
