@@ -8,6 +8,13 @@ from corral_gateway.problems import ProblemBody
 _NAME = ProblemBody.__name__
 _TEMPLATE = "#/components/schemas/{model}"
 _MEDIA_TYPE = "application/problem+json"
+#: What any request can be told, before it is known what it is for.
+_EVERY = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+)
 #: What any request that needs a credential can be told.
 _ANY = (
     HTTPStatus.UNAUTHORIZED,
@@ -17,7 +24,6 @@ _ANY = (
 )
 #: And one with a body.
 _BODY = (
-    HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_FOUND,  # a tool that it names
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -71,7 +77,7 @@ def link_tasks(schema: dict[str, Any]) -> None:
 
 def _statuses(method: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     parameters = operation.get("parameters", [])
-    found = list(_ANY) if operation.get("security") else []
+    found = [*_EVERY, *(_ANY if operation.get("security") else ())]
     if parameters:
         found.append(HTTPStatus.UNPROCESSABLE_ENTITY)
     if any(parameter["in"] == "path" for parameter in parameters):
