@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import Connection, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
 
@@ -26,7 +26,7 @@ from corral_gateway.tasks.left_behind import failed, give_up, take_over
 from corral_gateway.tasks.live import LiveTask
 from corral_gateway.tasks.places import Places
 from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
-from corral_gateway.tasks.rows import event_row, expiry, task_of_row, task_row
+from corral_gateway.tasks.rows import event_values, expiry, task_of_row, task_values
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +117,11 @@ class EmbeddedTasks:
         ticket = self.places.join(caller, task.spec.priority)
         uid = task.metadata.uid or ""
         live = self._running[uid] = LiveTask(task, caller, ticket)
+        # With a place at once, and nobody who could ask again for what a crash leaves behind, one write says both.
+        live.says_running = ticket.turn.done() and task.spec.idempotency_key is None
+        values = task_values(task, caller, self._owner, Phase.RUNNING if live.says_running else Phase.PENDING)
         try:
-            async with self._database.writing() as session:
-                session.add(task_row(task, caller, self._owner))
+            await self._database.transaction(lambda connection: connection.execute(insert(TaskRow), values))
         except BaseException as error:
             self.places.give_back(ticket)
             del self._running[uid]
@@ -222,7 +224,7 @@ class EmbeddedTasks:
         keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, live))
         try:
             async with self.places.held(live.ticket):
-                if live.is_left or not await self._claim(uid):
+                if not live.says_running and (live.is_left or not await self._claim(uid)):
                     self._leave(uid, live)
                     return
                 ended = await self._run_on(task, live)
@@ -250,9 +252,8 @@ class EmbeddedTasks:
     async def _claim(self, uid: str) -> bool:
         """Write down that a task begins, before it does. False: somebody else has, so it does not begin here."""
         begins = update(TaskRow).where(TaskRow.uid == uid, TaskRow.phase == Phase.PENDING)
-        async with self._database.writing() as session:
-            done = await session.execute(begins.values(phase=Phase.RUNNING).returning(TaskRow.uid))
-            return done.first() is not None
+        begins = begins.values(phase=Phase.RUNNING)
+        return await self._database.transaction(lambda connection: connection.execute(begins).rowcount > 0)
 
     def _leave(self, uid: str, live: LiveTask) -> None:
         """Let a task go that has not begun; the next start takes it over."""
@@ -314,7 +315,12 @@ class EmbeddedTasks:
                 live.status_is_new = False
                 values["manifest"] = live.as_it_stands().to_wire()
             count = len(live.events)
-            async with self._database.writing() as session:
-                await session.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
-                session.add_all(event_row(uid, event) for event in live.events[live.kept : count])
+            news = [event_values(uid, event) for event in live.events[live.kept : count]]
+
+            def write(connection: Connection) -> None:
+                connection.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
+                if news:
+                    connection.execute(insert(EventRow), news)
+
+            await self._database.transaction(write)
             live.show(count)

@@ -10,7 +10,7 @@ from corral.api import AgentTask, AgentTaskStatus, Condition, ConditionStatus, P
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import EventRow, TaskRow
 from corral_gateway.tasks.events import Event, of_end
-from corral_gateway.tasks.rows import event_row, expiry, task_of_row
+from corral_gateway.tasks.rows import event_values, expiry, task_of_row
 
 
 async def take_over(database: Database, owner: str, retention_days: int) -> Sequence[tuple[AgentTask, str]]:
@@ -48,7 +48,7 @@ async def _end(session: AsyncSession, row: TaskRow, message: str, retention_days
     row.expires_at = expiry(task, retention_days)
     # Nobody was told of an event that is not here: this number is new to everybody.
     last = await session.scalar(select(func.max(EventRow.seq)).where(EventRow.task_uid == row.uid))
-    session.add(event_row(row.uid, Event((last or 0) + 1, *of_end(task))))
+    session.add(EventRow(**event_values(row.uid, Event((last or 0) + 1, *of_end(task)))))
 
 
 def failed(task: AgentTask, message: str) -> AgentTask:

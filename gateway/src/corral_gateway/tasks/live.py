@@ -20,6 +20,8 @@ class LiveTask:
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     #: The gateway ends; if it has not begun by now, it does not begin here any more.
     is_left: bool = False
+    #: The database says that it runs: it runs never again, whatever comes between.
+    says_running: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     #: All of them: they are no more than what its tools may print.
     events: list[Event] = field(default_factory=list)

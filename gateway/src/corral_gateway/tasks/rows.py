@@ -1,27 +1,28 @@
 """Tasks and events as rows of the database, and back. Pure."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from corral.api import AgentTask, Phase
-from corral_gateway.storage.models import EventRow, TaskRow
+from corral_gateway.storage.models import TaskRow
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import request_sha256
 
 
-def task_row(task: AgentTask, caller: str, owner: str) -> TaskRow:
-    """Return the row of a task that was taken in by a gateway, which runs it."""
-    return TaskRow(
-        uid=task.metadata.uid,
-        caller=caller,
-        tool=task.spec.tool,
-        phase=Phase.PENDING,
-        reason=None,
-        created_at=datetime.fromisoformat(task.metadata.creation_timestamp or ""),
-        idempotency_key=task.spec.idempotency_key,
-        request_sha256=request_sha256(task),
-        owner=owner,
-        manifest=task.to_wire(),
-    )
+def task_values(task: AgentTask, caller: str, owner: str, phase: Phase) -> dict[str, Any]:
+    """Return the columns of a task that was taken in by a gateway, which runs it."""
+    return {
+        "uid": task.metadata.uid,
+        "caller": caller,
+        "tool": task.spec.tool,
+        "phase": phase,
+        "reason": None,
+        "created_at": datetime.fromisoformat(task.metadata.creation_timestamp or ""),
+        "idempotency_key": task.spec.idempotency_key,
+        "request_sha256": request_sha256(task),
+        "owner": owner,
+        "manifest": task.to_wire(),
+    }
 
 
 def task_of_row(row: TaskRow) -> AgentTask:
@@ -29,9 +30,9 @@ def task_of_row(row: TaskRow) -> AgentTask:
     return AgentTask.model_validate(row.manifest)
 
 
-def event_row(uid: str, event: Event) -> EventRow:
-    """Return the row of an event."""
-    return EventRow(task_uid=uid, seq=event.seq, kind=event.kind, data=event.data)
+def event_values(uid: str, event: Event) -> dict[str, Any]:
+    """Return the columns of an event."""
+    return {"task_uid": uid, "seq": event.seq, "kind": event.kind, "data": event.data}
 
 
 def expiry(task: AgentTask, retention_days: int) -> datetime | None:
