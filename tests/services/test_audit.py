@@ -13,6 +13,7 @@ from corral_gateway.audit.heads import HeadsFile, read_or_make_key
 from corral_gateway.audit.verification import Evidence, Verdict, verify
 from corral_gateway.identity.roles import Role
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.events import HIGHEST_NUMBER
 from integration.gateway.running import CALCULATE, SLEEP, gateway_in, problem
 from integration.gateway.serving import corral, serving
 
@@ -72,6 +73,8 @@ async def test_M8_a_gateway_on_postgresql_keeps_everything_there(tmp_path: Path,
         uid = (await caller.post("/v1/tasks?wait=60s", json=odd)).json()["metadata"]["uid"]
         events = (await caller.get(f"/v1/tasks/{uid}/events")).text
         assert "event: finished" in events
+        beyond = {"Last-Event-ID": str(HIGHEST_NUMBER)}
+        assert (await caller.get(f"/v1/tasks/{uid}/events", headers=beyond)).text == ""
         assert len((await caller.get("/v1/tasks", params={"limit": 1})).json()["items"]) == 1
         assert problem(await gateway.http().get("/v1/tasks"))[0] == 401
         page = (await auditor.get("/v1/audit", params={"kind": "decision"})).json()["items"]

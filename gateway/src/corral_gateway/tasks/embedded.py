@@ -36,6 +36,8 @@ _KEEP_SECONDS = 0.1
 _FOLLOWED_KEEP_SECONDS = 0.01
 #: Rows of events that are read at once.
 _PAGE = 256
+#: The largest number that PostgreSQL takes for an event's; no task has so many.
+_MOST_EVENTS = 2**31 - 1
 #: While the gateway closes, the end of a task is written again so often; else for ever, so long apart: the disk may
 #: be full, and what the task brought is nowhere else.
 _END_WRITES, _END_PAUSE_SECONDS = 5, 0.5
@@ -180,7 +182,7 @@ class EmbeddedTasks:
         """Return a task's events; see ``Executor``."""
         if await self.get(uid, caller) is None:
             return None
-        return self._follow(uid, self._running.get(uid), after)
+        return self._follow(uid, self._running.get(uid), min(after, _MOST_EVENTS))
 
     async def _follow(self, uid: str, live: LiveTask | None, sent: int) -> AsyncIterator[Event]:
         if live is not None:

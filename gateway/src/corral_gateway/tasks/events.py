@@ -6,10 +6,13 @@ from typing import Any
 
 from corral.api import AgentTask, Frame, Output, Progress, Result, Started
 
+#: The largest number that an event can have: a place in a cluster takes so many bits (``cluster.places``).
+HIGHEST_NUMBER = 2**90 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a task. ``seq`` counts from 1 without gaps."""
+    """One event of a task. ``seq`` grows: on this machine from 1 without gaps, in a cluster by place."""
 
     seq: int
     kind: str

@@ -19,7 +19,7 @@ from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
-from corral_gateway.tasks.events import Event
+from corral_gateway.tasks.events import HIGHEST_NUMBER, Event
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, TaskFilter
 from corral_gateway.tasks.preferences import waiting_of
@@ -40,8 +40,6 @@ _Prefer = Annotated[
 ]
 
 
-#: The largest number that a database takes for one; no task has so many events.
-_LAST_EVENT = 2**31 - 1
 #: What else than 202 a task that is taken in is answered with.
 _ENDED: dict[int | str, dict[str, Any]] = {201: {"description": "It has ended."}}
 
@@ -145,7 +143,7 @@ async def events(
     caller: Reader,
     tasks: Tasks,
     uid: str,
-    last_event_id: Annotated[int, Header(ge=0, le=_LAST_EVENT, description="Go on after this event.")] = 0,
+    last_event_id: Annotated[int, Header(ge=0, le=HIGHEST_NUMBER, description="Go on after this event.")] = 0,
 ) -> StreamingResponse:
     """Tell what happens to a task as server-sent events, from the first one or from the one after `Last-Event-ID`.
 
