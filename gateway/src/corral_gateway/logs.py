@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -12,13 +12,19 @@ from corral_gateway.context import CURRENT
 
 _Event = MutableMapping[str, Any]
 
+
+def _token(match: re.Match[str]) -> str:
+    """Mask a signed token; what only begins like one stays."""
+    return f"{match[1]}…" if match[2] is not None else match[0]
+
+
 #: What proves somebody's identity, in the forms in which it is sent and configured: whoever logs it by mistake, the
-#: line says what kind it was. The first group stays.
-_SECRETS = (
-    (re.compile(r"(corral_[0-9a-f]{12}_)[A-Za-z0-9_-]{20,}"), r"\1…"),
-    (re.compile(r"(eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*"), r"\1…"),
-    (re.compile(r"(?i)(\bbearer )[^\s\"',]+"), r"\1…"),
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s/@\"']+(?=@)"), r"\1…"),
+#: line says what kind it was. The first group stays. None goes back over what it has read: others choose the text.
+_SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"(corral_[0-9a-f]{12}_)[A-Za-z0-9_-]{20,}+"), r"\1…"),
+    (re.compile(r"(eyJ)[A-Za-z0-9_-]{8,}+(\.[A-Za-z0-9_-]*+\.[A-Za-z0-9_-]*+)?"), _token),
+    (re.compile(r"(?i)(\bbearer )[^\s\"',]++"), r"\1…"),
+    (re.compile(r"(://[^\s/:@\"']*+:)[^\s/@\"']++(?=@)"), r"\1…"),
 )
 
 

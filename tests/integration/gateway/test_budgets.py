@@ -1,6 +1,7 @@
 """B4: how much each caller may use, through restarts and crashes."""
 
 import asyncio
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from corral_gateway.budgets.ledger import Hold, Ledger
 from corral_gateway.identity.roles import Role
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.stamps import OWN_ANNOTATIONS, OWN_LABELS
+from integration.gateway.calling import grpc_of, refused, request_for
 from integration.gateway.running import CALCULATE, SLEEP, gateway_in, problem
 
 CHAIN = {"steps": [{"name": "one", **CALCULATE}, {"name": "two", **CALCULATE}]}
@@ -146,6 +149,23 @@ async def test_B4_of_many_that_come_at_once_no_more_than_may_are_let_in(tmp_path
     ):
         answers = await asyncio.gather(*(client.post("/v1/tasks", json=SLEEP) for _ in range(12)))
         assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 9
+
+
+@pytest.mark.parametrize("name", sorted(OWN_ANNOTATIONS | OWN_LABELS))
+async def test_B4_nobody_writes_on_a_task_that_it_is_not_to_be_charged(tmp_path: Path, name: str) -> None:
+    async with gateway_in(tmp_path, CORRAL_BUDGET_EXECUTIONS=1) as gateway, grpc_of(gateway) as door:
+        metadata, victim = await door.metadata(), str(uuid.uuid4())
+        given = {"labels" if name in OWN_LABELS else "annotations": {name: victim}}
+        async with door.stub() as stub:
+            made = await stub.ExecuteTask(request_for(CALCULATE, metadata=given), metadata=metadata)
+            called = stub.ExecuteTask(request_for(CALCULATE, metadata=given), metadata=metadata)
+            assert (await refused(called)).reason == "BudgetExhausted"
+        async with gateway.http(metadata[0][1]) as client:
+            assert (await standing(client))["executionsPerDay"] == (1, 1)
+            (task,) = (await client.get("/v1/tasks")).json()["items"]
+        assert task["metadata"]["uid"] == made.task_id
+        said = {**task["metadata"].get("annotations", {}), **task["metadata"]["labels"]}
+        assert said.get(name) != victim
 
 
 @pytest.mark.parametrize("budgets", [{"bot": {"tasks": 1}}, {"bot": {"concurrentTasks": -1}}, "no JSON"])

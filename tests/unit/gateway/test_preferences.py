@@ -45,3 +45,11 @@ def test_M5_what_cannot_be_heeded_is_refused(wait: str | None, prefer: list[str]
     with pytest.raises(ProblemError) as refused:
         waiting_of(wait, prefer)
     assert refused.value.reason == reason
+
+
+def test_A9_no_header_takes_long_to_read() -> None:
+    # One of these took a quarter of a minute, during which the gateway did nothing else.
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        assert waiting_of(None, [letter * 999 + '"']) == Waiting()
+        assert waiting_of(None, [f"{letter}={letter}" * 333 + '"']) == Waiting()
+    assert waiting_of(None, ['x="' + 'a\\"' * 300 + '", wait=10']) == Waiting(10, "wait=10")

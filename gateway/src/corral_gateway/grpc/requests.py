@@ -14,6 +14,7 @@ from corral.grpc.v1 import agent_pb2 as pb
 from corral_gateway.grpc.json_values import json_value
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.intake import task_of, with_key
+from corral_gateway.tasks.stamps import OWN_ANNOTATIONS, OWN_LABELS, without
 
 #: Where in a request stands what is to run.
 _PLACE = "context.task"
@@ -103,12 +104,12 @@ def _labelled(task: AgentTask, given: pb.TaskMetadata) -> AgentTask:
         read = ObjectMeta.model_validate(body)
     except ValidationError as error:
         raise ManifestError(problems_in(error, ObjectMeta, prefix=("metadata",))) from None
-    # What the manifest says goes first, and before all the gateway's own label of whose it is.
+    # What the manifest says goes first; what only the gateway writes, nobody says.
     own = task.metadata
     metadata = own.model_copy(
         update={
-            "labels": {**read.labels, **own.labels},
-            "annotations": {**read.annotations, **own.annotations},
+            "labels": {**without(OWN_LABELS, read.labels), **own.labels},
+            "annotations": {**without(OWN_ANNOTATIONS, read.annotations), **own.annotations},
         }
     )
     return task.model_copy(update={"metadata": metadata})

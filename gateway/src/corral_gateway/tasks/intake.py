@@ -4,7 +4,6 @@ import hashlib
 import json
 import secrets
 import uuid
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +19,7 @@ from corral.api import (
     time_text,
 )
 from corral.api.problems import problems_in
-from corral_gateway.tasks.stamps import OWN_ANNOTATIONS, OWN_LABELS, caller_stamps
+from corral_gateway.tasks.stamps import OWN_ANNOTATIONS, OWN_LABELS, caller_stamps, without
 from corral_gateway.tracing import TRACE_ANNOTATION
 
 
@@ -45,8 +44,8 @@ def _stamped(task: AgentTask, caller: str, *, named: bool) -> AgentTask:
     metadata = ObjectMeta(
         name=given.name if named and given.name else _name(task),
         namespace=given.namespace,
-        labels={**_without(OWN_LABELS, given.labels), **labels},
-        annotations={**_without(OWN_ANNOTATIONS, given.annotations), **annotations},
+        labels={**without(OWN_LABELS, given.labels), **labels},
+        annotations={**without(OWN_ANNOTATIONS, given.annotations), **annotations},
         uid=str(uuid.uuid4()),
         creation_timestamp=time_text(datetime.now(UTC)),
     )
@@ -72,15 +71,11 @@ def with_key(task: AgentTask, key: str) -> AgentTask:
 
 def request_sha256(task: AgentTask) -> bytes:
     """Return what tells the same request from another: everything but what differs from one sending to the next."""
-    labels = _without(OWN_LABELS, task.metadata.labels)
-    annotations = _without(OWN_ANNOTATIONS | {TRACE_ANNOTATION}, task.metadata.annotations)
+    labels = without(OWN_LABELS, task.metadata.labels)
+    annotations = without(OWN_ANNOTATIONS | {TRACE_ANNOTATION}, task.metadata.annotations)
     asked = {"spec": task.spec.to_wire(), "labels": labels, "annotations": annotations}
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).digest()
-
-
-def _without(names: frozenset[str], given: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in given.items() if name not in names}
 
 
 _HEAD = {"apiVersion": "corral.dev/v1alpha1", "kind": "AgentTask"}

@@ -10,9 +10,11 @@ from corral_gateway.problems import ProblemError
 
 MOST_WAIT_SECONDS = 300.0
 
+#: What stands between two commas. It never goes back, so that nobody's header can take long to read.
+_MEMBER = re.compile(r"""(?:[^,"]|"(?:[^"\\]|\\.)*+"?)++""", re.DOTALL)
 #: A token, perhaps with a value that is a token or quoted, perhaps with parameters, of which none here has any.
 _PREFERENCE = re.compile(
-    r"""\s*([!#$%&'*+.^_`|~\w-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?(?:"(?:[^"\\]|\\.)*"|[^,"])*(?:,|$)""",
+    r"""\s*+([!#$%&'*+.^_`|~\w-]++)\s*+(?:=\s*+("(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?""",
     re.ASCII,
 )
 #: More than any program says.
@@ -64,9 +66,11 @@ def waiting_of(wait: str | None, prefer: Sequence[str] = ()) -> Waiting:
 
 def _preferences(values: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for match in _PREFERENCE.finditer(",".join(values)[:_MOST_CHARACTERS]):
-        # Of one that is said twice the first one counts.
-        found.setdefault(match[1].lower(), (match[2] or "").strip('"'))
+    for member in _MEMBER.findall(",".join(values)[:_MOST_CHARACTERS]):
+        match = _PREFERENCE.match(member)
+        if match is not None:
+            # Of one that is said twice the first one counts.
+            found.setdefault(match[1].lower(), (match[2] or "").strip('"'))
     return found
 
 

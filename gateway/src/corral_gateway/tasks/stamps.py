@@ -25,6 +25,11 @@ _ENCODED = "sub-"
 _DIGITS = 40
 
 
+def without(names: frozenset[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return what somebody wrote on a task but for some names."""
+    return {name: value for name, value in given.items() if name not in names}
+
+
 def caller_label(caller: str) -> str:
     """Return a caller's name as a label value: itself where it is one, else a hash of it.
 
