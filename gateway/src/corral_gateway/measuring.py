@@ -4,11 +4,13 @@ import logging
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.metrics import Metrics
+from corral_gateway.problems import internal_problem, problem_response
 from corral_gateway.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,12 @@ class Measuring:
 
         try:
             await self._app(scope, receive, noted)
+        # Starlette would answer outside of this, and so unmeasured, unrecorded and without the request's id.
+        except Exception:
+            if status != _NO_ANSWER:
+                raise
+            log.exception("the request failed")
+            await problem_response(Request(scope), internal_problem())(scope, receive, noted)
         finally:
             if status == _NO_ANSWER:
                 self._record(context, status, time.perf_counter() - began)

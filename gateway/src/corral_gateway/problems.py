@@ -160,11 +160,6 @@ def install(app: FastAPI) -> None:
         problem = ProblemError(HTTPStatus.BAD_REQUEST, "ClientDisconnected", "the body ended too early")
         return problem_response(request, problem)
 
-    @app.exception_handler(Exception)
-    async def fault(request: Request, _error: Exception) -> JSONResponse:
-        # The server logs it with its traceback.
-        return problem_response(request, internal_problem())
-
 
 def _of_pydantic(error: dict[str, Any]) -> Problem:
     """Return what FastAPI found, its path without the word for where in the request it stood."""

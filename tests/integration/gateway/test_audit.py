@@ -11,12 +11,28 @@ import pytest
 from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason
 from corral_gateway.identity.roles import Role
 from corral_gateway.tasks.port import LastingObserver
-from integration.gateway.audited import recorded, rows, verdict_of
+from integration.gateway.audited import recorded, rows, tampering, verdict_of
 from integration.gateway.calling import grpc_of, request_for
 from integration.gateway.running import CALCULATE, SLEEP, Gateway, gateway_in, problem
 from integration.gateway.serving import corral
 
 _RECENT = "SELECT * FROM requests ORDER BY created_at DESC LIMIT 10"
+
+
+async def test_M8_a_fault_of_the_gateway_is_recorded_counted_and_answered_as_one(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path) as gateway, await gateway.caller("ana") as caller:
+        with tampering(tmp_path) as connection:
+            connection.execute("ALTER TABLE tasks RENAME TO tasks_elsewhere")
+        answer = await caller.get("/v1/tasks")
+        with tampering(tmp_path) as connection:
+            connection.execute("ALTER TABLE tasks_elsewhere RENAME TO tasks")
+        assert problem(answer) == (500, "InternalError")
+        assert answer.headers["x-ratelimit-limit"] == "600"
+        assert 'request_duration_seconds_count{method="GET",route="/v1/tasks",status="500"} 1.0' in (
+            gateway.metrics_text
+        )
+    (request,) = rows(tmp_path, "SELECT * FROM requests WHERE request_id = ?", answer.headers["x-request-id"])
+    assert (request["code"], request["status"], request["reason"]) == ("500", "error", "InternalError")
 
 
 async def test_A8_the_query_of_the_document_shows_requests_decisions_and_executions(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from corral_gateway.storage.models import TaskRow
+from corral_gateway.tasks import router
 from eventually import eventually_async
-from integration.gateway.running import CALCULATE, SLEEP, gateway_in, problem
-from integration.gateway.running import Gateway as Running
+from integration.gateway.running import CALCULATE, SLEEP, Gateway, gateway_in, problem
 
 
-async def test_M5_a_task_is_taken_in_and_its_result_is_waited_for(gateway: Running) -> None:
+async def test_M5_a_task_is_taken_in_and_its_result_is_waited_for(gateway: Gateway) -> None:
     async with await gateway.caller() as client:
         answer = await client.post("/v1/tasks?wait=60s", json=CALCULATE)
         task = answer.json()
@@ -24,7 +24,7 @@ async def test_M5_a_task_is_taken_in_and_its_result_is_waited_for(gateway: Runni
         assert (await client.get(answer.headers["location"])).json() == task
 
 
-async def test_M5_without_waiting_the_answer_comes_at_once_and_the_result_later(gateway: Running) -> None:
+async def test_M5_without_waiting_the_answer_comes_at_once_and_the_result_later(gateway: Gateway) -> None:
     async with await gateway.caller() as client:
         answer = await client.post("/v1/tasks", json=CALCULATE)
         assert answer.status_code == 202
@@ -34,7 +34,7 @@ async def test_M5_without_waiting_the_answer_comes_at_once_and_the_result_later(
 
 
 async def test_M5_a_whole_manifest_runs_and_what_only_the_gateway_says_is_not_believed(
-    gateway: Running,
+    gateway: Gateway,
 ) -> None:
     manifest = {
         "apiVersion": "corral.dev/v1alpha1",
@@ -68,7 +68,7 @@ async def test_M5_a_whole_manifest_runs_and_what_only_the_gateway_says_is_not_be
     ],
 )
 async def test_M5_a_task_that_is_wrong_is_refused_with_its_fields(
-    gateway: Running, body: Any, path: str
+    gateway: Gateway, body: Any, path: str
 ) -> None:
     async with await gateway.caller() as client:
         answer = await client.post("/v1/tasks", content=json.dumps(body))
@@ -78,7 +78,7 @@ async def test_M5_a_task_that_is_wrong_is_refused_with_its_fields(
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b""])
-async def test_M5_what_is_no_json_is_refused(gateway: Running, body: bytes) -> None:
+async def test_M5_what_is_no_json_is_refused(gateway: Gateway, body: bytes) -> None:
     async with await gateway.caller() as client:
         answer = await client.post("/v1/tasks", content=body, headers={"content-type": "application/json"})
     assert problem(answer) == (400, "MalformedBody"), answer.text
@@ -86,7 +86,7 @@ async def test_M5_what_is_no_json_is_refused(gateway: Running, body: bytes) -> N
 
 @pytest.mark.parametrize("wait", ["soon", "-1s", "10h", "30"])
 async def test_M5_a_wait_that_is_not_possible_is_refused_and_nothing_runs(
-    gateway: Running, wait: str
+    gateway: Gateway, wait: str
 ) -> None:
     async with await gateway.caller() as client:
         answer = await client.post("/v1/tasks", params={"wait": wait}, json=CALCULATE)
@@ -94,7 +94,7 @@ async def test_M5_a_wait_that_is_not_possible_is_refused_and_nothing_runs(
         assert (await client.get("/v1/tasks")).json() == {"items": []}
 
 
-async def test_M5_a_list_is_stable_from_page_to_page(gateway: Running) -> None:
+async def test_M5_a_list_is_stable_from_page_to_page(gateway: Gateway) -> None:
     async with await gateway.caller() as client:
         made = [(await client.post("/v1/tasks?wait=60s", json=CALCULATE)).json() for _ in range(5)]
         wanted = [task["metadata"]["uid"] for task in reversed(made)]
@@ -113,7 +113,7 @@ async def test_M5_a_list_is_stable_from_page_to_page(gateway: Running) -> None:
         assert problem(await client.get("/v1/tasks", params={"after": "x"})) == (422, "InvalidRequest")
 
 
-async def test_M5_a_task_is_cancelled_and_keeps_what_it_printed(gateway: Running) -> None:
+async def test_M5_a_task_is_cancelled_and_keeps_what_it_printed(gateway: Gateway) -> None:
     async with await gateway.caller() as client:
         where = (await client.post("/v1/tasks", json=SLEEP)).headers["location"]
 
@@ -141,7 +141,7 @@ async def test_B3_one_task_too_many_is_refused_at_once(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) == answer.json()["retryAfter"] > 0
 
 
-async def test_M5_a_task_that_runs_shows_how_it_stands(gateway: Running) -> None:
+async def test_M5_a_task_that_runs_shows_how_it_stands(gateway: Gateway) -> None:
     steps = [{"name": "first", **CALCULATE}, {"name": "second", **SLEEP}]
     async with await gateway.caller() as client:
         where = (await client.post("/v1/tasks", json={"steps": steps})).headers["location"]
@@ -192,12 +192,39 @@ async def test_B13_a_task_that_had_not_begun_runs_at_the_next_start(tmp_path: Pa
         assert ended["status"]["reason"] == "Completed"
 
 
-async def row_of(gateway: Running, uid: str) -> TaskRow:
+async def row_of(gateway: Gateway, uid: str) -> TaskRow:
     """Return what the database has of a task."""
     async with gateway.executor._database.reading() as session:
         row = await session.get(TaskRow, uid)
     assert row is not None
     return row
+
+
+async def test_A9_a_page_of_large_tasks_has_fewer_of_them(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "_MOST_PAGE_LETTERS", 300_000)
+    prints = {
+        "tool": "shell",
+        "arguments": {"command": "head -c 65536 /dev/zero | tr '\\0' x | tee /dev/stderr"},
+    }
+    chain = {"steps": [{"name": f"s{number}", **prints} for number in range(3)], "strategy": "Parallel"}
+    async with await gateway.caller() as client:
+        made = []
+        for _ in range(3):
+            task = (await client.post("/v1/tasks", json=chain, params={"wait": "60s"})).json()
+            assert task["status"]["reason"] == "Completed"
+            made.append(task["metadata"]["uid"])
+        found: list[str] = []
+        after: dict[str, str] = {}
+        for most_on_a_page in (1, 1, 1):
+            answer = await client.get("/v1/tasks", params={"limit": 500, **after})
+            items = answer.json()["items"]
+            assert len(items) == most_on_a_page
+            found += [task["metadata"]["uid"] for task in items]
+            after = {"after": answer.json().get("after", "")}
+        assert found == made[::-1]
+        assert after == {"after": ""}
 
 
 async def test_B13_a_task_that_a_gateway_left_unfinished_says_so_after_its_next_start(tmp_path: Path) -> None:

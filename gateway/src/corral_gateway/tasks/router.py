@@ -31,6 +31,10 @@ router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
 
 #: Less than the idle timeout of any proxy that is in wide use.
 _KEEP_ALIVE_SECONDS = 15.0
+#: A page of the list is no longer, whatever the tasks have printed: some 2 MB of one is possible, times 500.
+_MOST_PAGE_LETTERS = 4 << 20
+#: So many tasks are read first of a page, then four times as many: it is not known before how large they are.
+_FIRST_READ = 16
 #: Who may look at tasks.
 Reader = Annotated[Caller, Depends(allowed(Scope.TASKS_READ))]
 Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
@@ -107,7 +111,7 @@ async def create(
     return task.to_wire()
 
 
-@router.get("", summary="List tasks", response_model_exclude_none=True)
+@router.get("", summary="List tasks", response_model=TaskList)
 async def find(
     *,
     caller: Reader,
@@ -117,14 +121,25 @@ async def find(
     phase: Phase | None = None,
     tool: Annotated[str | None, Query(max_length=253)] = None,
     reason: Reason | None = None,
-) -> TaskList:
-    """List the caller's own tasks, newest first."""
+) -> Response:
+    """List the caller's own tasks, newest first. A page of large tasks has fewer of them than `limit`."""
     cursor = None if after is None else _cursor(after)
-    wanted = TaskFilter(limit + 1, cursor, phase, tool, reason)
-    found = await tasks.find(caller, wanted)
-    page = found[:limit]
-    more = _after(page[-1]) if len(found) > limit else None
-    return TaskList(items=[task.to_wire() for task in page], after=more)
+    items: list[str] = []
+    size, at_once, more = 0, _FIRST_READ, True
+    while more and len(items) < limit and size < _MOST_PAGE_LETTERS:
+        count = min(at_once, limit - len(items))
+        found = await tasks.find(caller, TaskFilter(count + 1, cursor, phase, tool, reason))
+        more = len(found) > count
+        for task in found[:count]:
+            items.append(json.dumps(task.to_wire(), separators=(",", ":")))
+            size += len(items[-1])
+            cursor = Cursor(_created(task), task.metadata.uid or "")
+            if size >= _MOST_PAGE_LETTERS:
+                more = more or task is not found[-1]
+                break
+        at_once *= 4
+    behind = f',"after":"{_after(cursor)}"' if more and cursor is not None else ""
+    return Response(f'{{"items":[{",".join(items)}]{behind}}}', media_type="application/json")
 
 
 @router.get("/{uid}", summary="Look at a task")
@@ -198,9 +213,13 @@ def _notthere(uid: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
 
 
-def _after(task: AgentTask) -> str:
-    place = json.dumps([task.metadata.creation_timestamp, task.metadata.uid])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def _created(task: AgentTask) -> datetime:
+    return datetime.fromisoformat(task.metadata.creation_timestamp or "").astimezone(UTC)
+
+
+def _after(place: Cursor) -> str:
+    text = json.dumps([place.created_at.isoformat(), place.uid])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _cursor(text: str) -> Cursor:
