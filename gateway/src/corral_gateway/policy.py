@@ -4,18 +4,19 @@ One policy is everybody's; a caller's credential can be granted permissions beyo
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from http import HTTPStatus
 
 from corral.api import ALL_PERMISSIONS, AgentTask, Step, Tool
-from corral.policy import Policy, Refused, evaluate
+from corral.policy import Policy, refused_use
 from corral_gateway.identity.caller import EVERYTHING, Caller, Reach
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
 from corral_gateway.tasks.maxima import maximum_limits
 from corral_gateway.tasks.stamps import submission_of
 
-#: Asked here, before a task is taken in, and the same whatever runs it. All others, who runs it asks.
-_ASKED_FIRST = frozenset({"allowlist", "blockedPermissions", "permissions"})
+#: As many different grants are remembered; most callers have none.
+_POLICIES = 256
 #: Says what a task may do, by its id; None: what everybody's may.
 PolicyOf = Callable[[str], Policy | None]
 
@@ -38,7 +39,7 @@ class CallerPolicies:
     """A ``Guard``, and a ``TaskObserver``: knows the policies of tasks whose callers have one of their own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._policy_of = lru_cache(_POLICIES)(partial(policy_of, settings))
         self._of_task: dict[str, Policy] = {}
 
     def of(self, uid: str) -> Policy | None:
@@ -47,7 +48,7 @@ class CallerPolicies:
 
     async def admit(self, task: AgentTask, tools: Sequence[Tool], caller: Caller) -> None:
         """Let a task through whose tools its caller may use; see ``Guard``."""
-        policy = policy_of(self._settings, caller.reach)
+        policy = self._policy_of(caller.reach)
         there = {_hyphened(tool.name): tool for tool in tools}
         steps: list[Step | None] = [None] if task.spec.tool is not None else [*task.spec.steps]
         for step in steps:
@@ -57,8 +58,9 @@ class CallerPolicies:
                 # Who runs it says that there is none; here it matters only that it is nothing that is allowed.
                 _refuse_unlisted(name, policy)
                 continue
-            refused = evaluate(policy, tool, task.spec, step)
-            if isinstance(refused, Refused) and refused.rule in _ASKED_FIRST:
+            # All other rules, who runs it asks.
+            refused = refused_use(policy, tool, task.spec, step)
+            if refused is not None:
                 raise ProblemError(
                     HTTPStatus.FORBIDDEN,
                     refused.reason.value,

@@ -13,7 +13,7 @@ from corral.api import (
     expand_permissions,
 )
 from corral.policy.policy import Allowed, Policy, Refused
-from corral.policy.rules import RULES, Question
+from corral.policy.rules import RULES, Question, allowlist, permissions
 
 
 def evaluate(policy: Policy, tool: Tool, spec: AgentTaskSpec, step: Step | None = None) -> Allowed | Refused:
@@ -33,15 +33,25 @@ def evaluate(policy: Policy, tool: Tool, spec: AgentTaskSpec, step: Step | None 
         refused = rule(question)
         if refused is not None:
             return refused
-    permissions = expand_permissions(tool.spec.permissions) - {PermissionLevel.ADMIN, PermissionLevel.NETWORK}
+    allowed = expand_permissions(tool.spec.permissions) - {PermissionLevel.ADMIN, PermissionLevel.NETWORK}
     if question.wants_network:
-        permissions |= {PermissionLevel.NETWORK}
+        allowed |= {PermissionLevel.NETWORK}
     return Allowed(
         limits=_limits(question),
-        permissions=permissions,
+        permissions=allowed,
         allowed_paths=tuple(dict.fromkeys(str(PurePosixPath(path)) for path in spec.allowed_paths)),
         network=_network(question),
     )
+
+
+def refused_use(policy: Policy, tool: Tool, spec: AgentTaskSpec, step: Step | None = None) -> Refused | None:
+    """Decide only whether somebody may use a tool at all: what ``evaluate`` asks first, at a fraction of its cost.
+
+    Returns:
+        Why not; None: nothing stands against it so far.
+    """
+    question = Question(policy, tool, spec, step)
+    return allowlist(question) or permissions(question)
 
 
 def _limits(question: Question) -> ResolvedLimits:

@@ -7,9 +7,10 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, insert, select, tuple_, update
+from sqlalchemy import Connection, Select, Table, bindparam, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corral.api import time_text
@@ -22,6 +23,10 @@ from corral_gateway.audit.tables import audit_end, audit_log, decisions, executi
 log = logging.getLogger(__name__)
 
 _PAGE = 500
+# Made once: putting a statement together takes longer than running it.
+_LOCKED_END = select(audit_end.c.seq, audit_end.c.hash).with_for_update()
+_APPEND = insert(audit_log)
+_MOVE_END = update(audit_end).values(seq=bindparam("last_seq"), hash=bindparam("last_hash"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,11 @@ def append(connection: Connection, happenings: Sequence[Happening], keep: Keep) 
         seq, previous = seq + 1, digest
     if not added:
         return head, 0
-    connection.execute(insert(audit_log), added)
+    connection.execute(_APPEND, added)
     for table, found in rows.items():
         if found:
-            connection.execute(_upsert(connection, table), list(found.values()))
-    connection.execute(update(audit_end).values(seq=seq, hash=previous))
+            connection.execute(_upsert(connection.dialect.name, table), list(found.values()))
+    connection.execute(_MOVE_END, {"last_seq": seq, "last_hash": previous})
     return Head(seq, previous), len(added)
 
 
@@ -143,12 +148,14 @@ def _log_row(record: dict[str, Any], text: str, previous: str, digest: str) -> d
 
 
 def _locked_end(connection: Connection) -> Head:
-    row = connection.execute(select(audit_end.c.seq, audit_end.c.hash).with_for_update()).one()
+    row = connection.execute(_LOCKED_END).one()
     return Head(row.seq, row.hash)
 
 
 def _known_executions(connection: Connection, happenings: Sequence[Happening]) -> set[tuple[str, str, int]]:
     asked = [one.key for one in happenings if isinstance(one, ExecutionEnded)]
+    if not asked:
+        return set()
     found: set[tuple[str, str, int]] = set()
     key = tuple_(executions.c.task_uid, executions.c.execution, executions.c.attempt)
     for few in _pages(asked):
@@ -162,8 +169,9 @@ def _pages(keys: list[tuple[str, str, int]]) -> Iterator[list[tuple[str, str, in
         yield keys[start : start + _PAGE]
 
 
-def _upsert(connection: Connection, table: Table) -> Any:
-    module = postgresql if connection.dialect.name == "postgresql" else sqlite
+@cache
+def _upsert(dialect: str, table: Table) -> Any:
+    module = postgresql if dialect == "postgresql" else sqlite
     statement = module.insert(table)
     if table is not requests:
         return statement

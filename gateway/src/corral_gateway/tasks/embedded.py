@@ -5,9 +5,10 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import Connection, Update, bindparam, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from structlog.contextvars import bind_contextvars
 
@@ -17,7 +18,7 @@ from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.instance import instance_of
-from corral_gateway.storage.models import EventRow, TaskRow
+from corral_gateway.storage.models import Base, EventRow, TaskRow
 from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
@@ -41,6 +42,16 @@ _MOST_EVENTS = 2**31 - 1
 #: While the gateway closes, the end of a task is written again so often; else for ever, so long apart: the disk may
 #: be full, and what the task brought is nowhere else.
 _END_WRITES, _END_PAUSE_SECONDS = 5, 0.5
+# Made once, of plain tables: putting a statement together takes longer than running it.
+_TASKS, _EVENTS = Base.metadata.tables[TaskRow.__tablename__], Base.metadata.tables[EventRow.__tablename__]
+_ADD_TASK, _ADD_EVENT = insert(_TASKS), insert(_EVENTS)
+
+
+@cache
+def _changed(columns: frozenset[str]) -> Update:
+    """Return what changes some columns of a task; its id is ``of``."""
+    new: dict[str, Any] = {name: bindparam(name) for name in columns}
+    return update(_TASKS).where(_TASKS.c.uid == bindparam("of")).values(new)
 
 
 class EmbeddedTasks:
@@ -123,7 +134,7 @@ class EmbeddedTasks:
         live.says_running = ticket.turn.done() and task.spec.idempotency_key is None
         values = task_values(task, caller, self._owner, Phase.RUNNING if live.says_running else Phase.PENDING)
         try:
-            await self._database.transaction(lambda connection: connection.execute(insert(TaskRow), values))
+            await self._database.transaction(lambda connection: connection.execute(_ADD_TASK, values))
         except BaseException as error:
             self.places.give_back(ticket)
             del self._running[uid]
@@ -320,9 +331,9 @@ class EmbeddedTasks:
             news = [event_values(uid, event) for event in live.events[live.kept : count]]
 
             def write(connection: Connection) -> None:
-                connection.execute(update(TaskRow).where(TaskRow.uid == uid).values(**values))
+                connection.execute(_changed(frozenset(values)), {**values, "of": uid})
                 if news:
-                    connection.execute(insert(EventRow), news)
+                    connection.execute(_ADD_EVENT, news)
 
             await self._database.transaction(write)
             live.show(count)
