@@ -76,7 +76,7 @@ def new_tenant(api: Api, namespace_names: Iterator[str], all_tenants: list[Tenan
 
 @pytest.fixture(scope="session")
 def gateway_token(api: Api, operator: Installation) -> Iterator[str]:
-    """Return a token of an account with a gateway's rights of docs/gateway.md, and no more."""
+    """Return a token of an account with a gateway's rights of docs/deployment.md, and no more."""
     with account(api, operator.namespace) as token:
         yield token
 

@@ -154,7 +154,7 @@ async def test_S1_the_program_on_the_page_runs(door: Door) -> None:
         r"```python\n(.*?)```", (ROOT / "docs/grpc.md").read_text(encoding="utf-8"), re.DOTALL
     )
     key = await door.gateway.key("someone")
-    env = {**os.environ, "CORRAL_GRPC": f"127.0.0.1:{door.port}", "CORRAL_KEY": key}
+    env = {**os.environ, "CORRAL_GRPC": f"127.0.0.1:{door.port}", "CORRAL_API_KEY": key}
     ended = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", program],

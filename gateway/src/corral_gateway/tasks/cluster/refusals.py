@@ -79,7 +79,7 @@ def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PL
         HTTPStatus.SERVICE_UNAVAILABLE,
         "ClusterRefused",
         f"the cluster refuses the gateway itself ({error.status} {error.reason})",
-        remedy="the gateway's log has the whole message; its account needs the rights of docs/gateway.md",
+        remedy="the gateway's log has the whole message; its account needs the rights of docs/deployment.md",
         retry_after_seconds=_QUOTA_SECONDS,
     )
 
