@@ -42,7 +42,9 @@ def origins(
         variable = variable_of(name)
         source = "environment" if variable in present else ".env" if variable in lines else "default"
         value = getattr(settings, name)
-        shown = "(set)" if isinstance(value, SecretStr) else without_secrets(written(value))
+        shown = without_secrets(written(value))
+        if isinstance(value, SecretStr):
+            shown = "(set)" if value.get_secret_value() else ""
         summary = (
             (field.description or "").partition(": ")[2].partition("\n")[0].replace("``", "").rstrip(".")
         )

@@ -31,7 +31,7 @@ def _listed(text: object) -> object:
 def _directory(path: Path) -> Path:
     """Return a directory's own path, and refuse what is none."""
     if not path.is_dir():
-        raise ValueError(f"{path} is not a directory")
+        raise ValueError(f"{path} is not a directory; `mkdir -p {path}` makes it")
     return path.resolve()
 
 
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     executor: Annotated[Literal["embedded", "cluster"], Field(alias="CORRAL_EXECUTOR")] = "embedded"
     """CORRAL_EXECUTOR: ``embedded``, sandboxes on this machine; ``cluster``, AgentTasks that an operator runs."""
     namespace: Annotated[str | None, Field(alias="CORRAL_NAMESPACE")] = None
-    """CORRAL_NAMESPACE: of tasks in a cluster, perhaps with {caller} in it; None: the gateway's own, or default."""
+    """CORRAL_NAMESPACE: of tasks in a cluster, perhaps with {caller} in it; unset: the gateway's own, or default."""
     caller_namespaces: Annotated[dict[str, str], Field(alias="CORRAL_CALLER_NAMESPACES")] = {}
     """CORRAL_CALLER_NAMESPACES: of callers with others, as JSON: {"ann": "a", "system:serviceaccount:b:*": "b"}."""
     watch_namespaces: Annotated[
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     ] = ()
     """CORRAL_WATCH_NAMESPACES: whose tasks are watched; *: all; empty: those that callers are mapped to."""
     operator_namespace: Annotated[str | None, Field(alias="CORRAL_OPERATOR_NAMESPACE")] = None
-    """CORRAL_OPERATOR_NAMESPACE: where the operator's runner key is; None: the gateway's own namespace."""
+    """CORRAL_OPERATOR_NAMESPACE: where the operator's runner key is; unset: the gateway's own namespace."""
 
     # --- what it tells ---
     debug: bool = False
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     grpc_tls_certificate: Annotated[
         Annotated[Path, AfterValidator(_file)] | None, Field(alias="CORRAL_GRPC_TLS_CERT")
     ] = None
-    """CORRAL_GRPC_TLS_CERT: PEM file with the server's certificate and its chain; None: gRPC without TLS."""
+    """CORRAL_GRPC_TLS_CERT: PEM file with the server's certificate and its chain; unset: gRPC without TLS."""
     grpc_tls_key: Annotated[
         Annotated[Path, AfterValidator(_file)] | None, Field(alias="CORRAL_GRPC_TLS_KEY")
     ] = None
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
     )
     """BLOCKED_PERMISSIONS: no tool that needs one of these runs here; a comma-separated list."""
     workspace_root: Annotated[Path, AfterValidator(_directory)] | None = None
-    """WORKSPACE_ROOT: where tasks without ``workspace`` work, all callers' in the same; None: each in a fresh one."""
+    """WORKSPACE_ROOT: where tasks without ``workspace`` work, all callers' in the same; unset: each in a fresh one."""
     secrets_directory: Annotated[
         Annotated[Path, AfterValidator(_directory)] | None, Field(alias="CORRAL_SECRETS")
     ] = None

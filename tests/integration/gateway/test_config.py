@@ -42,3 +42,20 @@ def test_A4_no_value_shows_a_password(tmp_path: Path) -> None:
     shown = config(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:hunter2@127.0.0.1:4318").stdout
     assert "127.0.0.1:4318" in shown
     assert "hunter2" not in shown
+
+
+def test_A4_what_is_not_set_is_not_said_to_be(tmp_path: Path) -> None:
+    variables = {"CORRAL_RATE_LIMIT_URL": "redis://127.0.0.1:6379"}
+    for given, shown in (({}, ""), (variables, "(set)")):
+        found = {one["variable"]: one for one in json.loads(config(tmp_path, "-o", "json", **given).stdout)}
+        assert found["CORRAL_RATE_LIMIT_URL"]["value"] == shown
+
+
+def test_A4_a_wrong_value_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("AGENT_API_KEY=your-secret-api-key-here\nWORKSPACE_ROOT=./workspace\n")
+    ended = config(tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "error: AGENT_API_KEY: a key has at least 32 characters" in ended.stderr
+    assert (
+        "error: WORKSPACE_ROOT: workspace is not a directory; `mkdir -p workspace` makes it" in ended.stderr
+    )

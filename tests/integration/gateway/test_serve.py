@@ -139,9 +139,31 @@ def test_M5_where_output_is_kept_no_key_is_printed(tmp_path: Path) -> None:
         assert re.search(r"corral_[0-9a-f]{12}_", log.read_text()) is None
 
 
+@pytest.mark.parametrize(
+    "words", [("keys", "list"), ("audit", "list"), ("audit", "verify"), ("audit", "export")], ids=" ".join
+)
+def test_M5_where_no_gateway_keeps_its_data_nothing_is_looked_up_and_nothing_made(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    ended = corral(tmp_path, *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "CORRAL_DATA_DIR: no gateway keeps its data in" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could make sandboxes for root")
+def test_A7_a_workspace_of_root_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / ".env").write_text("WORKSPACE_ROOT=./workspace\n")
+    ended = corral(tmp_path, "serve")
+    assert ended.returncode == 2
+    assert "WORKSPACE_ROOT" in ended.stderr
+    assert "belongs to root" in ended.stderr
+
+
 @pytest.mark.parametrize("where", ["/proc/1/data", "/dev/null/data"])
 def test_M5_a_directory_that_cannot_be_made_is_refused_by_its_setting(tmp_path: Path, where: str) -> None:
     (tmp_path / ".env").write_text(f"CORRAL_DATA_DIR={where}\n")
-    ended = corral(tmp_path, "keys", "list")
+    ended = corral(tmp_path, "keys", "create", "ci-bot")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"CORRAL_DATA_DIR: {where} cannot be made" in ended.stderr

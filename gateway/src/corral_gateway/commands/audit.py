@@ -74,7 +74,7 @@ def list_records(
     async def read() -> "list[Stored]":
         from corral_gateway.audit.reading import page
 
-        async with open_database(read_settings()) as database:
+        async with open_database(read_settings(), new=False) as database:
             return await page(database, wanted, limit, None)
 
     for one in asyncio.run(read()):
@@ -112,7 +112,7 @@ def export(
     async def write() -> None:
         from corral_gateway.audit.exporting import lines_of
 
-        async with open_database(read_settings()) as database:
+        async with open_database(read_settings(), new=False) as database:
             async for lines in lines_of(database, wanted, shape):
                 sys.stdout.write(lines)
 
@@ -171,7 +171,7 @@ def prune(
         from corral_gateway.audit.retention import prune
 
         settings = read_settings()
-        async with open_database(settings) as database:
+        async with open_database(settings, new=False) as database:
             return (await prune(_store(settings, database), days)).records
 
     typer.echo(f"{asyncio.run(remove())} records removed")
@@ -180,7 +180,7 @@ def prune(
 async def _verify_database(settings: "Settings", keys: frozenset[str], anchors: "list[Head]") -> "Verdict":
     from corral_gateway.audit.verification import Evidence, verify
 
-    async with open_database(settings) as database:
+    async with open_database(settings, new=False) as database:
         store = _store(settings, database)
         evidence = Evidence(keys | {store.key.public}, list(store.file.heads()), anchors)
         return await database.snapshot(lambda connection: verify(connection, evidence))

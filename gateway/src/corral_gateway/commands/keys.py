@@ -57,14 +57,16 @@ def create(
         narrowed_to=_narrowed(role, scope),
         reach=Reach(frozenset(grant or ()), frozenset(tool) if tool else None),
     )
-    _with_keys(lambda keys: keys.add(key))
+    _with_keys(lambda keys: keys.add(key), new=True)
     typer.echo(text)
 
 
 @keys_app.command("list")
 def list_keys() -> None:
     """List the keys, without what proves them."""
-    for key in _with_keys(lambda keys: keys.all()):
+    keys = _with_keys(lambda keys: keys.all())
+    typer.echo(f"{'PREFIX':<12}  {'ROLE':<10}  CALLER")
+    for key in keys:
         typer.echo(f"{key.prefix}  {key.role:<10}  {key.caller}  {', '.join(_terms(key))}".rstrip())
 
 
@@ -106,11 +108,11 @@ def rotate(
     typer.echo(text)
 
 
-def _with_keys(work: "Callable[[KeyStore], Awaitable[_T]]") -> _T:
+def _with_keys(work: "Callable[[KeyStore], Awaitable[_T]]", *, new: bool = False) -> _T:
     async def run() -> _T:
         from corral_gateway.identity.key_store import KeyStore
 
-        async with open_database(read_settings()) as database:
+        async with open_database(read_settings(), new=new) as database:
             return await work(KeyStore(database))
 
     return asyncio.run(run())

@@ -12,11 +12,22 @@ if TYPE_CHECKING:
     from corral_gateway.storage.database import Database
 
 
+def require_data(settings: "Settings") -> None:
+    """Refuse to look into a database that is not there: an empty new one would answer as if all were well."""
+    if settings.database is None and not settings.data_directory.is_dir():
+        raise bad_input(
+            f"CORRAL_DATA_DIR: no gateway keeps its data in {settings.data_directory.resolve()}",
+            "run this where `corral serve` runs, or set CORRAL_DATA_DIR",
+        )
+
+
 @asynccontextmanager
-async def open_database(settings: "Settings") -> "AsyncIterator[Database]":
-    """Open the database, with the newest tables."""
+async def open_database(settings: "Settings", *, new: bool = True) -> "AsyncIterator[Database]":
+    """Open the database, with the newest tables; with `new=False` only where a gateway keeps its data."""
     from corral_gateway.storage.database import Database
 
+    if not new:
+        require_data(settings)
     _make(settings.data_directory)
     database = Database(settings.database_url)
     try:
@@ -45,7 +56,10 @@ def read_settings() -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()]
+        found = [
+            f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
         raise bad_input(found, "correct the environment variable, or its line in .env") from None
 
 

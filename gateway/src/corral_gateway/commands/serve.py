@@ -1,6 +1,8 @@
 """``corral serve``."""
 
 import asyncio
+import logging
+import os
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,15 +22,17 @@ if TYPE_CHECKING:
     from corral_gateway.services import Services
     from corral_gateway.settings import Settings
 
+log = logging.getLogger(__name__)
+
 #: What runs gets so long to be written down when the gateway is told to end.
 _SHUTDOWN_SECONDS = 20
 
 
 def serve() -> None:
-    """Serve tasks and tools over HTTP, with sandboxes on this machine or in a cluster.
+    """Serve tasks and tools over HTTP and gRPC, with sandboxes on this machine or in a cluster.
 
-    Settings come from the environment or a file `.env`: HOST, PORT, MAX_REQUEST_SIZE, CORRAL_DATA_DIR and others. The
-    first start makes an admin's API key and prints it, once; CORRAL_FIRST_KEY=false where output is kept.
+    Settings come from the environment or a file `.env`; `corral config` shows them all. The first start makes an
+    admin's API key and prints it, once; CORRAL_FIRST_KEY=false where output is kept. Its data lies in ./data.
     """
     from corral_gateway.logs import set_up_logging
 
@@ -79,6 +83,9 @@ async def _serve(settings: "Settings") -> None:
                     f"CORRAL_METRICS_PORT: {settings.metrics_port} cannot be listened on: {error.strerror}"
                 )
                 raise bad_input(problem, "name another port, or 0 for no metrics") from None
+            log.info("metrics on http://%s:%d/metrics", settings.host, settings.metrics_port)
+        if settings.grpc_port:
+            log.info("gRPC on %s:%d", settings.host, settings.grpc_port)
         config = uvicorn.Config(
             app,
             host=settings.host,
@@ -104,6 +111,7 @@ async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | Kuber
     from corral_gateway.policy import policy_of
 
     if settings.executor == "embedded":
+        _refuse_workspace_of_root(settings)
         async with AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings)) as client:
             yield client
         return
@@ -120,6 +128,16 @@ async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | Kuber
         yield cluster
     finally:
         await cluster.close()
+
+
+def _refuse_workspace_of_root(settings: "Settings") -> None:
+    """Tell at the start, not by the first task, that no sandbox can work there."""
+    workspace = settings.workspace_root
+    if workspace is not None and os.geteuid() == 0 and workspace.stat().st_uid == 0:
+        raise bad_input(
+            f"WORKSPACE_ROOT: {workspace} belongs to root, and no sandbox runs with root's rights",
+            f"give it to an ordinary user: chown nobody {workspace}; or run the gateway as one",
+        )
 
 
 async def _first_key(keys: "KeyStore") -> None:
