@@ -1,4 +1,4 @@
-"""Gateways in front of the operator: processes of the real command, with the rights of docs/deployment.md and no more."""
+"""Gateways in front of the operator: processes of the real command, with the rights of docs/deployment.md, no more."""
 
 import json
 import os

@@ -54,7 +54,11 @@ _EXPOSED = (
     "X-RateLimit-Reset",
     "X-Request-ID",
 )
-_DESCRIPTION = "Runs what AI agents want to run, each tool call alone in a single-use sandbox."
+_DESCRIPTION = """Runs what AI agents want to run, each tool call alone in a single-use sandbox.
+
+Requests need a key, sent as `X-API-Key: corral_…` or `Authorization: Bearer corral_…`; on `/docs`, *Authorize* takes
+it. An admin makes keys: `corral keys create`. Every refusal is `application/problem+json` with a stable `reason`.
+"""
 
 
 def create_app(settings: Settings, database: Database, runs: AsyncClient | KubernetesCluster) -> FastAPI:

@@ -30,6 +30,12 @@ _BODY = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
+_IN_PATHS = {
+    "uid": "The task's id: its `metadata.uid`.",
+    "path": "The file's path in the workspace.",
+    "what": "`stdout`, `stderr` or `result`.",
+    "name": "The tool's name.",
+}
 _HEADERS: dict[HTTPStatus, dict[str, Any]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": {"schema": {"type": "string"}}},
     HTTPStatus.TOO_MANY_REQUESTS: {
@@ -56,6 +62,15 @@ def declare_refusals(schema: dict[str, Any]) -> None:
                 del responses["422"]
             for status in _statuses(method, operation):
                 responses.setdefault(str(status.value), refusal(status))
+
+
+def describe_paths(schema: dict[str, Any]) -> None:
+    """Say what the parameters of paths are, which mean the same wherever they stand."""
+    for item in schema["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["description"] = _IN_PATHS[parameter["name"]]
 
 
 def link_tasks(schema: dict[str, Any]) -> None:

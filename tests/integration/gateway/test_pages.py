@@ -30,6 +30,15 @@ async def test_A10_every_route_but_health_says_that_it_needs_a_credential(gatewa
                 assert ("security" in operation) is (path != "/health"), path
 
 
+async def test_A10_every_parameter_says_what_it_is(gateway: Gateway) -> None:
+    async with gateway.http() as client:
+        schema = (await client.get("/openapi.json")).json()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                assert parameter.get("description"), (path, parameter["name"])
+
+
 def _examples(schema: Any) -> list[tuple[str, str, Any]]:
     found = []
     for path, operations in schema["paths"].items():

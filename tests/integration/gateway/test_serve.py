@@ -108,6 +108,7 @@ def test_M5_keys_are_narrowed_dated_and_rotated_by_the_command(tmp_path: Path) -
     assert again.stdout.startswith(f"corral_{prefix}_")
     assert again.stdout != made.stdout
     listed = corral(tmp_path, "keys", "list").stdout
+    assert listed.startswith("PREFIX ")
     for words in (
         "until 2999-01-31 00:00Z",
         "only tasks:read",
@@ -129,6 +130,8 @@ def test_M5_keys_are_narrowed_dated_and_rotated_by_the_command(tmp_path: Path) -
         refused = corral(tmp_path, *arguments)
         assert (refused.returncode, refused.stdout) == (2, ""), arguments
         assert words in " ".join(refused.stderr.split()), refused.stderr
+    assert corral(tmp_path, "keys", "rotate", prefix, "--overlap", "0s").returncode == 0
+    assert "old secret" not in corral(tmp_path, "keys", "list").stdout
 
 
 def test_M5_where_output_is_kept_no_key_is_printed(tmp_path: Path) -> None:

@@ -53,14 +53,14 @@ class AuditList(BaseModel):
 
 def _filter(
     *,
-    caller: _Word = None,
-    kind: Kind | None = None,
-    tool: _Word = None,
-    reason: _Word = None,
-    since: _Moment = None,
-    until: _Moment = None,
-    request_id: _Word = None,
-    task: _Word = None,
+    caller: Annotated[_Word, Query(description="Only of this caller.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only of this kind.")] = None,
+    tool: Annotated[_Word, Query(description="Only of this tool.")] = None,
+    reason: Annotated[_Word, Query(description="Only with this reason, such as RateLimited.")] = None,
+    since: Annotated[_Moment, Query(description="From then on; UTC if no zone is named.")] = None,
+    until: Annotated[_Moment, Query(description="Before then.")] = None,
+    request_id: Annotated[_Word, Query(description="Only of this request and what it had executed.")] = None,
+    task: Annotated[_Word, Query(description="Only of the task with this uid.")] = None,
 ) -> AuditFilter:
     return AuditFilter(caller, kind, tool, reason, since, until, request_id, task)
 
@@ -83,9 +83,11 @@ async def find(
             alias="format", description="json: a page. jsonl: all, a line each. ocsf: events of OCSF 1.3.0."
         ),
     ] = None,
-    accept: Annotated[str, Header()] = "",
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    after: Annotated[int | None, Query(ge=1, le=2**53)] = None,
+    accept: Annotated[str, Header(description="application/x-ndjson: all, a line each.")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="So many at most.")] = 100,
+    after: Annotated[
+        int | None, Query(ge=1, le=2**53, description="What the page before said: `after`.")
+    ] = None,
 ) -> Any:
     """Return records of requests, decisions, executions and of the audit itself, everybody's.
 

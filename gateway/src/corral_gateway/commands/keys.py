@@ -88,7 +88,8 @@ def rotate(
     from corral_gateway.identity.api_key import rotated
 
     try:
-        seconds = parse_duration(overlap)
+        # A duration is more than nothing; here nothing has a meaning.
+        seconds = 0.0 if overlap in {"0", "0s"} else parse_duration(overlap)
     except QuantityError as error:
         raise bad_input(
             f"--overlap: {error}", "such as 24h, or 0s to shut out the old secret at once"

@@ -116,11 +116,13 @@ async def find(
     *,
     caller: Reader,
     tasks: Tasks,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    after: Annotated[str | None, Query(max_length=200)] = None,
-    phase: Phase | None = None,
-    tool: Annotated[str | None, Query(max_length=253)] = None,
-    reason: Reason | None = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="So many at most.")] = 50,
+    after: Annotated[
+        str | None, Query(max_length=200, description="What the page before said: `after`.")
+    ] = None,
+    phase: Annotated[Phase | None, Query(description="Only those that are in it.")] = None,
+    tool: Annotated[str | None, Query(max_length=253, description="Only those that call it.")] = None,
+    reason: Annotated[Reason | None, Query(description="Only those that ended with it.")] = None,
 ) -> Response:
     """List the caller's own tasks, newest first. A page of large tasks has fewer of them than `limit`."""
     cursor = None if after is None else _cursor(after)

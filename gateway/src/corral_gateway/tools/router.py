@@ -28,6 +28,7 @@ _REQUEST_REASONS = {
     Reason.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
 }
 _Reader = Annotated[Caller, Depends(allowed(Scope.TOOLS_READ))]
+_HARMLESS = "Leave out tools that are declared dangerous."
 _Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
 
 
@@ -74,11 +75,13 @@ async def find(
     _caller: _Reader,
     catalogue: _Catalogue,
     request: Request,
-    query: Annotated[str, Query(max_length=MOST_LETTERS)] = "",
-    category: Annotated[tuple[str, ...], Query()] = (),
-    tag: Annotated[tuple[str, ...], Query()] = (),
-    exclude_dangerous: bool = False,
-    max_results: Annotated[int | None, Query(ge=1, le=MOST_RESULTS)] = None,
+    query: Annotated[
+        str, Query(max_length=MOST_LETTERS, description="Words; the best match comes first.")
+    ] = "",
+    category: Annotated[tuple[str, ...], Query(description="Only of one of these; again for more.")] = (),
+    tag: Annotated[tuple[str, ...], Query(description="Only with one of these; again for more.")] = (),
+    exclude_dangerous: Annotated[bool, Query(description=_HARMLESS)] = False,
+    max_results: Annotated[int | None, Query(ge=1, le=MOST_RESULTS, description="So many at most.")] = None,
     if_none_match: Annotated[
         str | None, Header(description="Answer 304 if the list is still this one.")
     ] = None,
@@ -104,7 +107,7 @@ async def get(_caller: _Reader, catalogue: _Catalogue, name: str) -> dict[str, A
 async def names(
     _caller: _Reader,
     catalogue: _Catalogue,
-    exclude_dangerous: bool = False,  # noqa: FBT001, FBT002 - a query parameter
+    exclude_dangerous: Annotated[bool, Query(description=_HARMLESS)] = False,  # noqa: FBT002 - of a query
 ) -> list[str]:
     """Return the names of the tools there are."""
     return [tool.name for tool in catalogue.discover(exclude_dangerous=exclude_dangerous)]
