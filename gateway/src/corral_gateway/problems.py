@@ -151,7 +151,14 @@ def install(app: FastAPI) -> None:
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
         status = HTTPStatus(error.status_code)
         reason = "".join(word.capitalize() for word in status.phrase.split())
-        problem = ProblemError(status, reason, str(error.detail), headers=dict(error.headers or {}))
+        unknown = status == HTTPStatus.NOT_FOUND
+        problem = ProblemError(
+            status,
+            reason,
+            "there is no such path" if unknown else str(error.detail),
+            remedy="/docs shows those that there are" if unknown else None,
+            headers=dict(error.headers or {}),
+        )
         return problem_response(request, problem)
 
     @app.exception_handler(ClientDisconnect)

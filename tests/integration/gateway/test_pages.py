@@ -56,5 +56,6 @@ async def test_A10_the_examples_of_the_pages_run(gateway: Gateway) -> None:
         examples = _examples((await client.get("/openapi.json")).json())
         assert {path for _, path, _ in examples} >= {"/v1/tasks", "/tools/execute"}
         for method, path, example in examples:
-            answer = await client.request(method, path, json=example)
+            named = path.format(name=example.get("metadata", {}).get("name"))
+            answer = await client.request(method, named, json=example)
             assert answer.is_success, (path, answer.text)
