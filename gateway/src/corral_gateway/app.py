@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -98,23 +98,23 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        for part in engine.parts:
-            await part.start()
-        await audit.start()
-        await budgets.start(engine.executor)
-        if grpc is not None:
-            await grpc.start()
-        yield
-        if grpc is not None:
-            await grpc.close()
-        for part in reversed(engine.parts):
-            await part.close()
-        await audit.close()
-        await budgets.close()
-        await authentication.close()
-        if tracing is not None:
-            await asyncio.to_thread(tracing.close)
-        limits.close()
+        # What ends last comes first. One that fails at it takes nothing from the others.
+        async with AsyncExitStack() as ending:
+            ending.callback(limits.close)
+            if tracing is not None:
+                ending.push_async_callback(asyncio.to_thread, tracing.close)
+            ending.push_async_callback(authentication.close)
+            ending.push_async_callback(budgets.close)
+            ending.push_async_callback(audit.close)
+            for part in engine.parts:
+                ending.push_async_callback(part.close)
+                await part.start()
+            await audit.start()
+            await budgets.start(engine.executor)
+            if grpc is not None:
+                ending.push_async_callback(grpc.close)
+                await grpc.start()
+            yield
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
     service = TaskService(engine.executor, engine.tools, guards, engine.artifacts, audit.auditing)

@@ -12,6 +12,16 @@ from pathlib import Path
 import httpx
 from sqlalchemy import Connection
 
+from corral.api import (
+    AgentTask,
+    AgentTaskSpec,
+    AgentTaskStatus,
+    ExecutionStatus,
+    ObjectMeta,
+    Phase,
+    Reason,
+    Usage,
+)
 from corral_gateway.audit.records import Kind, OfTheAudit
 from eventually import eventually
 from integration.gateway.audited import recorded, rows, verdict_of
@@ -143,3 +153,23 @@ async def test_M8_so_many_records_wait_that_reading_is_refused_too(tmp_path: Pat
         await recorded(tmp_path, "SELECT * FROM requests WHERE reason = 'AuditUnavailable'")
         assert (await caller.get("/v1/tools")).status_code == 200
     assert (await verdict_of(tmp_path)).holds
+
+
+async def test_M8_one_record_that_no_column_holds_keeps_no_other_from_being_written(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path) as gateway, await gateway.caller("ana") as caller:
+        usage = Usage(wall_seconds=1e300)
+        one = ExecutionStatus(name="main", tool="calculator", phase=Phase.SUCCEEDED, usage=usage)
+        spec = AgentTaskSpec(tool="calculator")
+        task = AgentTask(metadata=ObjectMeta(name="odd", uid="odd"), spec=spec)
+        gateway.services.audit.auditing.ended(task.model_copy(update={"status": _with(one)}), "ana", 0)
+        made = await caller.post("/v1/tasks?wait=60s", json=CALCULATE)
+        assert made.status_code == 201
+        assert (await caller.get("/health")).json()["status"] == "healthy"
+    (damaged,) = rows(tmp_path, "SELECT record FROM audit_log WHERE kind = 'audit.damaged'")
+    assert '"of":"execution"' in damaged["record"]
+    assert rows(tmp_path, "SELECT task_uid FROM executions") == [{"task_uid": made.json()["metadata"]["uid"]}]
+    assert (await verdict_of(tmp_path)).findings == []
+
+
+def _with(execution: ExecutionStatus) -> AgentTaskStatus:
+    return AgentTaskStatus(phase=Phase.SUCCEEDED, reason=Reason.COMPLETED, executions=(execution,))

@@ -7,6 +7,7 @@ import httpx
 
 from corral.api import AgentTask
 from corral_gateway.tasks.fair_queue import FairQueue
+from corral_gateway.tasks.observing import Observers
 from corral_gateway.tasks.places import Ticket
 from integration.gateway.running import CALCULATE, SLEEP, Gateway, gateway_in, problem
 
@@ -19,7 +20,7 @@ class Ends:
 
     def __init__(self, gateway: Gateway) -> None:
         self.callers: list[str] = []
-        gateway.executor._observers += (self,)
+        gateway.executor._observers = Observers([gateway.executor._observers, self])
 
     def ended(self, _task: AgentTask, caller: str, _seconds: float) -> None:
         self.callers.append(caller)
@@ -92,7 +93,7 @@ async def test_B4_a_priority_orders_the_callers_own_tasks(tmp_path: Path) -> Non
             def ended(self, task: AgentTask, _caller: str, _seconds: float) -> None:
                 order.append(task.spec.priority)
 
-        gateway.executor._observers += (Priorities(),)
+        gateway.executor._observers = Observers([gateway.executor._observers, Priorities()])
         answers = [
             await client.post("/v1/tasks", json={**CALCULATE, "priority": priority})
             for priority in (-5, 0, 7)

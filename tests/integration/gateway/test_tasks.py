@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from corral.api import AgentTask
 from corral_gateway.storage.models import TaskRow
 from corral_gateway.tasks import router
+from corral_gateway.tasks.observing import Observers
 from eventually import eventually_async
 from integration.gateway.running import CALCULATE, SLEEP, Gateway, gateway_in, problem
 
@@ -256,3 +258,15 @@ async def test_M5_a_body_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         told = await client.post("/v1/tasks", content=b" " * 5000)
         assert problem(told) == (413, "RequestTooLarge")
         assert problem(await client.post("/v1/tasks", content=endless())) == (413, "RequestTooLarge")
+
+
+async def test_B13_an_observer_that_fails_leaves_nobody_waiting(gateway: Gateway) -> None:
+    class Failing:
+        def ended(self, _task: AgentTask, _caller: str, _seconds: float) -> None:
+            raise ValueError("nobody thought of this")
+
+    gateway.executor._observers = Observers([Failing(), gateway.services.metrics])
+    async with await gateway.caller() as client:
+        answer = await client.post("/v1/tasks?wait=60s", json=CALCULATE)
+    assert answer.json()["status"]["reason"] == "Completed"
+    assert 'agent_core_tasks_total{mode="tool",status="success"} 1.0' in gateway.metrics_text

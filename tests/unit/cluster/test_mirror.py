@@ -120,3 +120,29 @@ async def test_B13_an_api_server_that_is_away_is_asked_until_it_is_back() -> Non
         server.put(AGENT_TASKS, _task("a"))
         await _shows(picture, "a")
         assert mirror.is_complete
+
+
+async def test_B13_one_object_that_cannot_be_taken_in_ends_no_watch() -> None:
+    class Picky(_Picture):
+        def put(self, body: Json) -> None:
+            if body["metadata"]["name"].startswith("bad"):
+                raise ValueError("nobody thought of this")
+            super().put(body)
+
+    server = ApiServer()
+    server.put(AGENT_TASKS, _task("bad-before"))
+    server.put(AGENT_TASKS, _task("good"))
+    picture = Picky()
+    mirror = Mirror(server, AGENT_TASKS, "team", picture)
+    work = asyncio.get_running_loop().create_task(mirror.run())
+    try:
+        await _shows(picture, "good")
+        await eventually_async(lambda: mirror.is_complete and mirror.is_current)
+        server.put(AGENT_TASKS, _task("bad-later"))
+        server.put(AGENT_TASKS, _task("better"))
+        await _shows(picture, "better", "good")
+        assert not work.done()
+        assert server.asked("list", "agenttasks") == 1
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from corral.api import AgentTask, Reason
+from corral.api import AgentTask, ManifestError, Reason
 from corral.cluster import mirror as mirrors
 from corral.cluster.port import AGENT_TASKS, TOOLS, Json, Refused, Resource, Unavailable
 from corral_gateway.problems import ProblemError
@@ -21,7 +21,7 @@ from corral_gateway.tasks.cluster.runners import Runners
 from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter
-from corral_gateway.tasks.stamps import is_made_of
+from corral_gateway.tasks.stamps import is_made_of, keyed_name
 from eventually import eventually_async
 from unit.operator.api_server import ApiServer
 
@@ -418,3 +418,64 @@ async def test_A2_tools_are_the_namespaces_own_and_the_built_in_ones() -> None:
         assert "broken" not in tools.catalogue("ann")
     finally:
         await tools.close()
+
+
+async def test_B1_nobody_takes_the_name_of_anothers_key() -> None:
+    server = _Server()
+    name = keyed_name("ann", "monday")
+    manifest = {
+        "apiVersion": "corral.dev/v1alpha1",
+        "kind": "AgentTask",
+        "metadata": {"name": name},
+        "spec": SPEC,
+    }
+    async with _tasks(server) as (tasks, _):
+        with pytest.raises(ManifestError) as refused:
+            await tasks.submit(task_of(manifest, "bob"), "bob")
+        assert [problem.path for problem in refused.value.problems] == ["metadata.name"]
+        made = await tasks.submit(_asked(key="monday"), "ann")
+        assert made.metadata.name == name
+
+
+async def test_B1_a_task_of_another_under_the_name_of_a_key_is_never_shown() -> None:
+    server = _Server()
+    async with _tasks(server) as (tasks, _):
+        made = await tasks.submit(_asked(key="monday"), "ann")
+        (body,) = _stored(server)
+        labels = {**body["metadata"]["labels"], "corral.dev/caller": "bob"}
+        server.put(AGENT_TASKS, {**body, "metadata": {**body["metadata"], "labels": labels}})
+        async with asyncio.timeout(10):
+            while not await tasks.find("bob", _all()):
+                await asyncio.sleep(0)
+        with pytest.raises(KeyUsedError):
+            await tasks.made_before(_asked(key="monday"), "ann")
+        with pytest.raises(KeyUsedError):
+            await tasks.submit(_asked(key="monday"), "ann")
+        assert made.metadata.name == keyed_name("ann", "monday")
+
+
+async def test_B13_an_observer_that_fails_takes_nothing_from_the_others() -> None:
+    class Failing(_Observer):
+        def ended(self, _task: AgentTask, _caller: str, _seconds: float) -> None:
+            raise ValueError("nobody thought of this")
+
+    server, observer = _Server(), _Observer()
+    tasks = ClusterTasks(
+        server,
+        server,
+        Namespaces("team", {}),
+        runners=Runners(server, "corral"),
+        observers=[Failing(), observer],
+        waiting_tasks=100,
+    )
+    await tasks.start()
+    try:
+        for _ in range(2):
+            made = await tasks.submit(_asked(), "ann")
+            server.end(made.metadata.uid)
+            ended = await tasks.wait(made.metadata.uid or "", "ann", 60)
+            assert ended is not None
+            assert ended.reason is Reason.COMPLETED
+        assert len(observer.told) == 2
+    finally:
+        await tasks.close()

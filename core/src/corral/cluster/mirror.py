@@ -105,7 +105,7 @@ class Mirror:
             latest = version
             for body in page:
                 uids.add(body["metadata"]["uid"])
-                self._picture.put(body)
+                self._tell(self._picture.put, body)
             page.clear()
         self._picture.listed(self._namespace, uids, latest)
         self.is_complete = True
@@ -116,10 +116,18 @@ class Mirror:
         body: dict[str, Any] = event["object"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._picture.put(body)
+                self._tell(self._picture.put, body)
             case "DELETED":
-                self._picture.remove(body)
+                self._tell(self._picture.remove, body)
         return str(body["metadata"].get("resourceVersion") or "")
+
+    def _tell(self, take: Callable[[Json], None], body: Json) -> None:
+        try:
+            take(body)
+        # Whoever is told should not fail. If they do, of one object, the watch must not end without a word.
+        except Exception:
+            name = body["metadata"].get("name")
+            log.exception("%s: %s could not be taken in", self._resource.plural, name)
 
     def _is_current(self) -> None:
         if not self.is_current:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from corral_gateway.audit.chain import START, Head
 from corral_gateway.audit.flood import WINDOW, Flood
-from corral_gateway.audit.records import Happening, Interruption, RequestEnded
+from corral_gateway.audit.records import Happening, Interruption, Kind, OfTheAudit, RequestEnded
 from corral_gateway.problems import ProblemError
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,19 @@ _RETRY_SECONDS = 0.5
 _CLOSE_SECONDS = 10.0
 
 
+class UnwritableRecordError(Exception):
+    """A record is at fault, not where it should go: it will never be taken. Its cause says why."""
+
+
 class AuditStore(Protocol):
     """Where records go."""
 
     async def append(self, happenings: Sequence[Happening]) -> tuple[Head, int]:
-        """Add records to the log; return its end, and how many were new. All, or none and an exception."""
+        """Add records to the log; return its end, and how many were new. All, or none and an exception.
+
+        Raises:
+            UnwritableRecordError: one of them cannot be written, ever.
+        """
         ...
 
     async def sign(self, head: Head) -> None:
@@ -200,8 +208,7 @@ class Recorder:
         batch = [self._waiting[place] for place in range(min(_BATCH, len(self._waiting)))]
         try:
             if batch:
-                self._head, _ = await self._store.append([one.what for one in batch])
-                self._written(batch)
+                await self._write_batch(batch)
             await self._sign_if_due()
         # Whatever it is: the records stay and are tried again, and new work is refused meanwhile.
         except Exception as error:  # noqa: BLE001
@@ -214,6 +221,29 @@ class Recorder:
         if self._waiting:
             self._urgent.set()
         return True
+
+    async def _write_batch(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            self._head, _ = await self._store.append([one.what for one in batch])
+        except UnwritableRecordError:
+            # One of them is at fault, and must not keep all others from being written.
+            for one in batch:
+                await self._write_one(one)
+        else:
+            self._written(batch)
+
+    async def _write_one(self, one: _Waiting) -> None:
+        try:
+            self._head, _ = await self._store.append([one.what])
+        except UnwritableRecordError as error:
+            log.exception(
+                "a record of kind %s cannot be written; the log says that it is missing", one.what.kind
+            )
+            said = {"of": one.what.kind.value, "error": type(error.__cause__).__name__}
+            self._head, _ = await self._store.append([OfTheAudit(Kind.AUDIT_DAMAGED, said)])
+            if one.safe is not None and not one.safe.done():
+                one.safe.set_exception(self._unavailable("its database does not take this record"))
+        self._written([one])
 
     def _written(self, batch: Sequence[_Waiting]) -> None:
         for one in batch:

@@ -113,9 +113,20 @@ def _sqlite_in_threads(url: str) -> Engine:
 def _postgresql(url: str) -> AsyncEngine:
     timeouts = {"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS}
     # A server that was started anew is noticed before a connection is used, not by who uses it.
-    return create_async_engine(
+    engine = create_async_engine(
         url, connect_args=timeouts, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800
     )
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def connects(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        try:
+            return dialect.connect(*arguments, **options)
+        # SQLAlchemy lets errors of the socket and of the login through as they are: who goes on in spite of errors of
+        # the database would end with these.
+        except (OSError, dialect.loaded_dbapi.asyncpg.PostgresError) as error:
+            raise dialect.loaded_dbapi.OperationalError(f"{type(error).__name__}: {error}", error) from error
+
+    return engine
 
 
 def _begin_by_hand(engine: Engine) -> None:

@@ -56,7 +56,11 @@ class TaskArtifacts:
             try:
                 data = await store.get(task.metadata.uid or "", input_name(sha256))
             except ArtifactError as error:
-                raise SandboxError(f"the file {file.path} could not be read: {error}") from error
+                # What a store says names places of this host, or of its own.
+                log.error("a file of task %s could not be read: %s", task.metadata.uid, error)  # noqa: TRY400
+                raise SandboxError(
+                    f"the file {file.path} could not be read from the artifact store"
+                ) from error
             if hashlib.sha256(data).hexdigest() != sha256:
                 raise SandboxError(f"the file {file.path} is not what came with the task")
             return data

@@ -25,6 +25,7 @@ from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.left_behind import failed, give_up, take_over
 from corral_gateway.tasks.live import LiveTask
+from corral_gateway.tasks.observing import Observers
 from corral_gateway.tasks.places import Places
 from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
 from corral_gateway.tasks.rows import event_values, expiry, task_of_row, task_values
@@ -69,7 +70,7 @@ class EmbeddedTasks:
         check: CheckArguments,
     ) -> None:
         self._database = database
-        self._observers = tuple(observers)
+        self._observers = Observers(observers)
         self._closing = False
         self._owner = instance_of(settings.data_directory)
         self._workspace_root = settings.workspace_root
@@ -257,8 +258,7 @@ class EmbeddedTasks:
         finally:
             live.task, live.status = ended, ended.status
             del self._running[uid]
-            for observer in self._observers:
-                observer.ended(ended, live.caller, time.perf_counter() - began)
+            self._observers.ended(ended, live.caller, time.perf_counter() - began)
             live.ended.set()
             live.show(live.kept)
 

@@ -161,10 +161,10 @@ class TaskService:
             taken = await self._executor.submit(task, caller.name)
         finally:
             if taken is None or not is_made_of(task, taken):
-                if contents:
-                    await self._artifacts.forget(task.metadata.uid or "")
                 for guard in admitted:
                     guard.withdrawn(task, caller)
+                if contents:
+                    await self._artifacts.forget(task.metadata.uid or "")
         return taken
 
     async def _admitted(self, task: AgentTask, caller: Caller) -> Sequence[Guard]:

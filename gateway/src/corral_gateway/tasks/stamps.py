@@ -21,6 +21,8 @@ OWN_ANNOTATIONS = frozenset({CALLER_ANNOTATION, SUBMISSION_ANNOTATION, REQUEST_A
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
 _ENCODED = "sub-"
+#: How the names of tasks with idempotency keys begin.
+KEYED = "keyed-"
 #: 160 bits: nobody finds two names with one label.
 _DIGITS = 40
 
@@ -68,4 +70,4 @@ def submission_of(task: AgentTask) -> str:
 def keyed_name(caller: str, key: str) -> str:
     """Return the name of the task of an idempotency key: the same whichever gateway is asked, however often."""
     digest = hashlib.sha256(f"{caller_label(caller)}\n{key}".encode()).hexdigest()
-    return f"keyed-{digest[:_DIGITS]}"
+    return f"{KEYED}{digest[:_DIGITS]}"

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
-from corral.api import AgentTask
+from corral.api import AgentTask, ManifestError, Problem
 from corral.cluster.mirror import Mirror
 from corral.cluster.port import (
     AGENT_TASKS,
@@ -28,8 +28,11 @@ from corral_gateway.tasks.cluster.reading import body_of, seconds_of, slim, task
 from corral_gateway.tasks.cluster.runners import Runners
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.port import KeyUsedError, LastingObserver, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.observing import Observers
+from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
 from corral_gateway.tasks.stamps import (
+    CALLER_LABEL,
+    KEYED,
     REQUEST_ANNOTATION,
     SUBMISSION_ANNOTATION,
     caller_label,
@@ -75,8 +78,7 @@ class ClusterTasks:
         self._watching = watching
         self._namespaces = namespaces
         self._runners = runners
-        self._observers = tuple(observers)
-        self._lasting = tuple(one for one in self._observers if isinstance(one, LastingObserver))
+        self._observers = Observers(observers)
         self._most_waiting = waiting_tasks
         self._memory = TaskMemory(self._ended)
         self._complete = asyncio.Event()
@@ -134,7 +136,7 @@ class ClusterTasks:
             except ClusterError as error:
                 raise self._refusal(error, namespace) from error
             self._memory.put(body)
-        return _same_request(task, body)
+        return _same_request(task, body, caller)
 
     async def submit(self, task: AgentTask, caller: str) -> AgentTask:
         """Take a task in; see ``Executor``."""
@@ -148,6 +150,7 @@ class ClusterTasks:
             )
         if self._memory.waiting >= self._most_waiting:
             raise NoCapacityError(_RETRY_AFTER_SECONDS)
+        _refuse_reserved(task)
         wanted = body_of(task, namespace, caller)
         name = wanted["metadata"]["name"]
         try:
@@ -169,7 +172,7 @@ class ClusterTasks:
                 f"metadata.name: there is a task {name} already",
                 remedy="choose another name, or leave it out",
             )
-        return _same_request(task, made)
+        return _same_request(task, made, caller)
 
     async def wait(self, uid: str, caller: str, seconds: float) -> AgentTask | None:
         """Wait for a task's end; see ``Executor``."""
@@ -289,21 +292,32 @@ class ClusterTasks:
             self._complete.set()
 
     def _ended(self, body: Json, was_so_before: bool) -> None:  # noqa: FBT001 - called by one place
-        if not (self._lasting if was_so_before else self._observers):
-            return
         task = task_of(body)
         caller = caller_of(task.metadata.labels, task.metadata.annotations)
         if was_so_before:
-            for lasting in self._lasting:
-                lasting.ended_before(task, caller)
-            return
-        for observer in self._observers:
-            observer.ended(task, caller, seconds_of(task))
+            self._observers.ended_before(task, caller)
+        else:
+            self._observers.ended(task, caller, seconds_of(task))
 
 
-def _same_request(task: AgentTask, body: Json) -> AgentTask:
-    """Return what the same key made before; raises ``KeyUsedError`` where it was asked for something else."""
-    made = (body["metadata"].get("annotations") or {}).get(REQUEST_ANNOTATION)
-    if made != request_sha256(task).hex():
+def _refuse_reserved(task: AgentTask) -> None:
+    """Keep callers who share a namespace from taking the names of each other's keys."""
+    name = task.metadata.name or ""
+    if name.startswith(KEYED) and task.spec.idempotency_key is None:
+        message = f"names that begin with {KEYED} are those of tasks with an idempotency key"
+        raise ManifestError(
+            [Problem("metadata.name", message, remedy="choose another name, or leave it out")]
+        )
+
+
+def _same_request(task: AgentTask, body: Json, caller: str) -> AgentTask:
+    """Return what the same key made before; raises ``KeyUsedError`` where it was asked for something else.
+
+    What somebody else put under that name, past the gateway, is never shown as the caller's own.
+    """
+    metadata = body["metadata"]
+    made = (metadata.get("annotations") or {}).get(REQUEST_ANNOTATION)
+    theirs = (metadata.get("labels") or {}).get(CALLER_LABEL) == caller_label(caller)
+    if not theirs or made != request_sha256(task).hex():
         raise KeyUsedError
     return task_of(slim(body))

@@ -1,0 +1,22 @@
+"""What the rest of the gateway is told of a database that is not there."""
+
+import socket
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from corral_gateway.storage.database import Database
+
+
+async def test_B13_a_database_that_nobody_serves_is_an_error_of_the_database() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        database = Database(f"postgresql+asyncpg://corral@127.0.0.1:{taken.getsockname()[1]}/corral")
+        try:
+            async with database.reading() as session:
+                # Loops that go on in spite of errors of the database would end with one of the socket.
+                with pytest.raises(OperationalError, match="ConnectionRefusedError"):
+                    await session.execute(text("SELECT 1"))
+        finally:
+            await database.close()
