@@ -154,10 +154,20 @@ def test_M5_where_no_gateway_keeps_its_data_nothing_is_looked_up_and_nothing_mad
     assert list(tmp_path.iterdir()) == []
 
 
+def test_M5_a_port_that_is_taken_is_refused_by_its_setting_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / ".env").write_text(f"PORT={taken.getsockname()[1]}\n")
+        ended = corral(tmp_path, "serve")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "HOST, PORT: 127.0.0.1:" in ended.stderr
+    assert "cannot be listened on: Address already in use" in ended.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could make sandboxes for root")
 def test_A7_a_workspace_of_root_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "workspace").mkdir()
-    (tmp_path / ".env").write_text("WORKSPACE_ROOT=./workspace\n")
+    (tmp_path / ".env").write_text("PORT=0\nWORKSPACE_ROOT=./workspace\n")
     ended = corral(tmp_path, "serve")
     assert ended.returncode == 2
     assert "WORKSPACE_ROOT" in ended.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ def serve() -> None:
 
     settings = read_settings()
     set_up_logging(debug=settings.debug, json_lines=settings.log_format == "json")
+    _refuse_taken_port(settings)
     # Twice as fast with many small requests as asyncio's own loop, and never slower.
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         runner.run(_serve(settings))
@@ -128,6 +130,18 @@ async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | Kuber
         yield cluster
     finally:
         await cluster.close()
+
+
+def _refuse_taken_port(settings: "Settings") -> None:
+    """Tell before anything is made, a first key above all; uvicorn would tell of it last, and in its log."""
+    host, port = settings.host, settings.port
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # the address once more
+        problem = f"HOST, PORT: {host}:{port} cannot be listened on: {why}"
+        raise bad_input(problem, "name another port; 0 takes a free one") from None
 
 
 def _refuse_workspace_of_root(settings: "Settings") -> None:
