@@ -26,6 +26,7 @@ from corral_gateway.measuring import Measuring
 from corral_gateway.metrics import Metrics
 from corral_gateway.policy import CallerPolicies
 from corral_gateway.rate_limits import RateLimits
+from corral_gateway.rates.open_requests import OpenRequests
 from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
@@ -123,7 +124,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     services = app.state.services = Services(
         settings,
         metrics,
-        Entrance(authentication, limits, audit.auditing),
+        Entrance(authentication, limits, audit.auditing, OpenRequests(settings.most_open_of_a_caller)),
         service,
         engine.tools,
         ToolExecution(service, cache, [metrics, audit.auditing]),
@@ -157,5 +158,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"],
             expose_headers=_EXPOSED,
         )
-    app.add_middleware(Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing)
+    app.add_middleware(
+        Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing, entrance=services.entrance
+    )
     return app

@@ -47,6 +47,10 @@ class RequestContext:
     reason: str | None = None
     #: It was let in, and its attempt is on record if it may change anything.
     entered: bool = False
+    #: Whose open requests it is one of; None: nobody's.
+    counted_for: str | None = None
+    #: It was answered, or whoever sent it has gone.
+    is_over: bool = False
     #: The body, as the audit remembers it; None: none was read.
     input: "RequestInput | None" = None
 

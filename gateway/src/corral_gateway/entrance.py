@@ -9,13 +9,20 @@ from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
 from corral_gateway.problems import ProblemError
 from corral_gateway.rate_limits import RateLimits
+from corral_gateway.rates.open_requests import OpenRequests
+
+#: When one of their own requests ends, nobody can say.
+_OPEN_RETRY_SECONDS = 5
 
 
 class Entrance:
     """Every request passes here, before its body is read."""
 
-    def __init__(self, authentication: Authentication, limits: RateLimits, audit: Auditing) -> None:
+    def __init__(
+        self, authentication: Authentication, limits: RateLimits, audit: Auditing, open_requests: OpenRequests
+    ) -> None:
         self._authentication = authentication
+        self._open = open_requests
         self._limits = limits
         self._audit = audit
 
@@ -39,8 +46,20 @@ class Entrance:
                 remedy="ask an admin for a role that has it; GET /v1/whoami says what this credential may do",
             )
         context.standing = await self._limits.request(caller.name, route_of(context))
+        if not self._open.enter(context, caller.name):
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "TooManyOpenRequests",
+                "as many of your requests wait or follow something as may at once",
+                remedy="let some of them end; one of the list of your tasks tells of many",
+                retry_after_seconds=_OPEN_RETRY_SECONDS,
+            )
         await self._audit.request_begun(context, scope)
         return caller
+
+    def left(self, context: RequestContext) -> None:
+        """Note that a request is over. To be called once for each, however it went."""
+        self._open.leave(context)
 
 
 def route_of(context: RequestContext) -> str:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import CURRENT, RequestContext
+from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
 from corral_gateway.problems import internal_problem, problem_response
 from corral_gateway.tracing import Tracing
@@ -22,8 +23,11 @@ _NO_ANSWER = 499
 class Measuring:
     """Around the whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None, audit: Auditing) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None, audit: Auditing, entrance: Entrance
+    ) -> None:
         self._app = app
+        self._entrance = entrance
         self._audit = audit
         self._metrics = metrics
         self._tracing = tracing
@@ -43,6 +47,7 @@ class Measuring:
                 with self._tracing.request(context, Headers(scope=scope).get("traceparent")) as span:
                     self._tracing.answered(span, context, await self._serve(scope, receive, send, context))
         finally:
+            self._entrance.left(context)
             CURRENT.reset(token)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> int:

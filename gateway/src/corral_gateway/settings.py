@@ -228,6 +228,8 @@ class Settings(BaseSettings):
 
     max_connections: Annotated[int, Field(ge=1, le=100_000, alias="CORRAL_MAX_CONNECTIONS")] = 2000
     """CORRAL_MAX_CONNECTIONS: open at once; one more is answered 503 and closed."""
+    open_requests_caller: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_OPEN_REQUESTS_CALLER")] = 0
+    """CORRAL_OPEN_REQUESTS_CALLER: of one caller, HTTP and gRPC together; 0: half of CORRAL_MAX_CONNECTIONS."""
     slow_seconds: Annotated[float, Field(gt=0, le=3600, alias="CORRAL_SLOW_SECONDS")] = 15
     """CORRAL_SLOW_SECONDS: a request's head is there after so long, and its body and readers get on within it."""
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600, alias="CORRAL_KEEP_ALIVE_SECONDS")] = 15
@@ -285,6 +287,11 @@ class Settings(BaseSettings):
     def most_waiting_of_a_caller(self) -> int:
         """How many tasks of one caller may wait."""
         return self.waiting_tasks_caller or math.ceil(self.waiting_tasks / 4)
+
+    @property
+    def most_open_of_a_caller(self) -> int:
+        """How many requests of one caller may be open at once."""
+        return self.open_requests_caller or math.ceil(self.max_connections / 2)
 
     @property
     def artifacts_place(self) -> str | None:

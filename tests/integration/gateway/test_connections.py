@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from grpc import aio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from corral_gateway.serving.http_protocol import careful_protocol
 from corral_gateway.serving.limits import ConnectionLimits
 from eventually import eventually_async
+from integration.gateway.calling import grpc_of, request_for
 from integration.gateway.running import SLEEP, gateway_in
 
 SHORT = ConnectionLimits(connections=100, slow_seconds=0.3)
@@ -282,3 +284,41 @@ async def test_A9_a_body_that_stops_is_no_fault_of_the_gateway(
         writer.close()
         await eventually_async(lambda: 'reason="ClientDisconnected"} 2.0' in gateway.metrics_text)
     assert "Traceback" not in caplog.text
+
+
+async def test_A9_who_follows_as_much_as_they_may_keeps_nobody_else_out(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, CORRAL_MAX_CONNECTIONS=6, CORRAL_SLOW_SECONDS=30) as gateway:
+        greedy, other = await gateway.key("greedy"), await gateway.key("other")
+        async with gateway.http(greedy) as client:
+            uid = (await client.post("/v1/tasks", json=SLEEP)).json()["metadata"]["uid"]
+        limits = ConnectionLimits(connections=6, slow_seconds=30)
+        async with served(gateway.app, limits) as here:
+
+            async def ask(key: str, path: str) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+                head = f"GET {path} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n"
+                reader, writer = await here.connect(head.encode())
+                return await reader.readline(), reader, writer
+
+            streams = [await ask(greedy, f"/v1/tasks/{uid}/events") for _ in range(3)]
+            assert all(b" 200 " in line for line, _, _ in streams)
+            line, reader, _ = await ask(greedy, f"/v1/tasks/{uid}/events")
+            assert b" 429 " in line
+            assert b"TooManyOpenRequests" in await reader.read()
+            line, *_ = await ask(other, "/v1/tasks")
+            assert b" 200 " in line
+            streams[0][2].close()
+            while b" 200 " not in (await ask(greedy, "/v1/whoami"))[0]:
+                await asyncio.sleep(0.01)
+            for _, _, writer in streams:
+                writer.close()
+            await eventually_async(lambda: len(gateway.services.entrance._open) == 0)
+
+
+async def test_A9_calls_that_fail_or_are_given_up_are_open_no_more(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path) as gateway, grpc_of(gateway) as door:
+        metadata = await door.metadata()
+        async with door.stub() as stub:
+            for deadline in (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05) * 3:
+                with contextlib.suppress(aio.AioRpcError):
+                    await stub.ExecuteTask(request_for(SLEEP), metadata=metadata, timeout=deadline)
+        await eventually_async(lambda: len(gateway.services.entrance._open) == 0)

@@ -178,6 +178,7 @@ class Door(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the s
                 code = StatusCode.OK
                 return answer
             finally:
+                self._services.entrance.left(context)
                 self._note(method, context, code, time.perf_counter() - began)
                 if tracing is not None and span is not None:
                     tracing.answered_call(span, context, code.name)
