@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from integration.gateway.running import CALCULATE, Gateway, gateway_in, problem
 
@@ -278,3 +280,28 @@ async def test_B15_an_ended_task_goes_with_all_of_it_when_its_time_is_over(
             await gateway.services.retention.sweep(now + later)
             assert {path.name for path in store.iterdir()} == left, later
         assert (await client.get("/v1/tasks")).json() == {"items": []}
+
+
+async def test_A9_who_reads_output_slowly_holds_a_piece_of_it_and_not_the_whole(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    cat_file = LocalFileSystem.cat_file
+
+    def noted(store: LocalFileSystem, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        data: bytes = cat_file(store, path, start=start, end=end)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(LocalFileSystem, "cat_file", noted)
+    spec = shell("head -c 3000000 /dev/zero | tr '\\0' x") | {"limits": {"output": "4Mi"}}
+    async with await gateway.caller() as client:
+        answer = await client.post("/v1/tasks?wait=60s", json=spec)
+        where = answer.headers["location"] + "/output/stdout"
+        told = await client.get(where)
+        assert told.content == b"x" * 3_000_000
+        assert sum(read) == 3_000_000
+        assert max(read) <= 1 << 18
+        gone = gateway.services.settings.data_directory / "artifacts" / answer.json()["metadata"]["uid"]
+        shutil.rmtree(gone)
+        assert problem(await client.get(where)) == (410, "ArtifactGone")

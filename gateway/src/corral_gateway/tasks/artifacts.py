@@ -96,6 +96,10 @@ class TaskArtifacts:
         """Return an execution's whole ``stdout``, ``stderr`` or ``result`` as it was kept."""
         return await self._there().get(uid, stored_name(execution, what))
 
+    async def output_in_pieces(self, uid: str, execution: str, what: str, size: int) -> AsyncIterator[bytes]:
+        """Return the same piece by piece; see ``ArtifactStore.read``."""
+        return await self._there().read(uid, stored_name(execution, what), 0, size)
+
     async def forget(self, uid: str) -> None:
         """Remove what came with a task that was not taken in. What is left of it, a later sweep finds."""
         if self._store is not None:

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 _KEEP_SECONDS = 0.1
 #: ... and that somebody follows, who is shown nothing that is not written.
 _FOLLOWED_KEEP_SECONDS = 0.01
-#: Rows of events that are read at once.
-_PAGE = 256
+#: Rows of events that are read at once, of up to 64 KiB each: who reads slowly holds them all.
+_PAGE = 32
 #: The largest number that PostgreSQL takes for an event's; no task has so many.
 _MOST_EVENTS = 2**31 - 1
 #: While the gateway closes, the end of a task is written again so often; else for ever, so long apart: the disk may

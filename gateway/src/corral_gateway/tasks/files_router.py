@@ -139,15 +139,17 @@ async def output(
         raise ProblemError(
             HTTPStatus.NOT_FOUND, "ExecutionNotFound", "the task has no such execution, or not yet"
         )
-    if stored_as(found, what) is not None:
-        data = await tasks.stored_output(task, found, what)
-    elif what == "result":
+    media_type = "application/json" if what == "result" else "text/plain; charset=utf-8"
+    kept = stored_as(found, what)
+    if kept is not None:
+        pieces = await tasks.stored_output_in_pieces(task, found, kept)
+        return _answer(pieces, {"Content-Length": str(kept.size)}, what, media_type=media_type)
+    if what == "result":
         data = json.dumps(found.result, ensure_ascii=False).encode("utf-8", "replace")
     else:
         printed = found.output
         text = "" if printed is None else printed.stdout if what == "stdout" else printed.stderr
         data = text.encode("utf-8", "replace")
-    media_type = "application/json" if what == "result" else "text/plain; charset=utf-8"
     return _answer(one_piece(data), {"Content-Length": str(len(data))}, what, media_type=media_type)
 
 

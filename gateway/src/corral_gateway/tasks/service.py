@@ -5,7 +5,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Protocol
 
-from corral.api import AgentTask, ExecutionStatus, Tool
+from corral.api import AgentTask, ExecutionStatus, StoredContent, Tool
 from corral_gateway.audit.auditing import Auditing
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
@@ -149,6 +149,19 @@ class TaskService:
         """
         with stored():
             return await self._artifacts.output(task.metadata.uid or "", execution.name, what)
+
+    async def stored_output_in_pieces(
+        self, task: AgentTask, execution: ExecutionStatus, stored_content: StoredContent
+    ) -> AsyncIterator[bytes]:
+        """Return the same piece by piece: who reads slowly holds no more of it than one.
+
+        Raises:
+            ProblemError: the store does not give it.
+        """
+        with stored():
+            return await self._artifacts.output_in_pieces(
+                task.metadata.uid or "", execution.name, stored_content.name, stored_content.size
+            )
 
     async def _submit_guarded(self, task: AgentTask, caller: Caller, contents: Contents) -> AgentTask:
         admitted = await self._admitted(task, caller)
