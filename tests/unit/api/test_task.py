@@ -108,7 +108,7 @@ def test_a_task_cannot_be_changed() -> None:
         (
             {"tool": "t", "files": [{"path": "a"}]},
             "spec.files[0]",
-            "exactly one of content and contentBase64",
+            "exactly one of content, contentBase64 and artifact",
         ),
         (
             {"tool": "t", "files": [{"path": "a", "contentBase64": "a"}]},

@@ -66,6 +66,13 @@ class ApiServer:
         gone["metadata"]["resourceVersion"] = str(self._version)
         self._tell("DELETED", resource, gone)
 
+    def forget(self) -> None:
+        """Drop all objects, requests and the history of changes, as compaction does."""
+        self.objects.clear()
+        self.requests.clear()
+        self._history.clear()
+        self.forgotten = self._version
+
     def cut_watches(self) -> None:
         """End every watch that is open, as a broken connection does."""
         self._cuts += 1

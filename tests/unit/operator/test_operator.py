@@ -339,8 +339,7 @@ async def test_M1_nothing_is_kept_of_tasks_that_came_ended_and_went() -> None:
             replica.operator.heard("MODIFIED", AGENT_TASKS, server.objects["agenttasks", "team", name])
             replica.operator.heard("DELETED", AGENT_TASKS, server.objects.pop(("agenttasks", "team", name)))
         await eventually_async(lambda: replica.idle)
-        server.objects.clear()
-        server.requests.clear()
+        server.forget()
         gc.collect()
         return len(gc.get_objects())
 
