@@ -1,5 +1,6 @@
 """What the gateway is told once, at its start, by the environment or a ``.env`` file."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import limits
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from corral.api import PermissionLevel
+from corral.api import Limits, PermissionLevel
 from corral_gateway.budgets.budget import Budget
 from corral_gateway.identity.jwt.issuer import JwtIssuer, no_two_alike
 from corral_gateway.rates.rules import routes_of
@@ -268,6 +269,8 @@ class Settings(BaseSettings):
     """MAX_TOOL_TIMEOUT: seconds that a task may ask for; 0: what any task may."""
     max_output_size: Annotated[int, Field(ge=0, le=64 << 20)] = 0
     """MAX_OUTPUT_SIZE: bytes of output that a task may ask for; 0: what any task may."""
+    max_limits: Annotated[Limits, Field(alias="CORRAL_MAX_LIMITS")] = Limits()
+    """CORRAL_MAX_LIMITS: of what else a task may ask for, as JSON: {"memory": "2Gi", "cpu": "2", "disk": "1Gi"}."""
     budget_concurrent_tasks: Annotated[int, Field(ge=0, alias="CORRAL_BUDGET_CONCURRENT_TASKS")] = 0
     """CORRAL_BUDGET_CONCURRENT_TASKS: of one caller, running or waiting; 0: any number."""
     budget_executions: Annotated[int, Field(ge=0, alias="CORRAL_BUDGET_EXECUTIONS")] = 0
@@ -313,6 +316,8 @@ def written(value: Any) -> str:
     """Return a setting's value as somebody would write it; nothing for one that is not set."""
     if value is None:
         return ""
+    if isinstance(value, Limits):
+        return json.dumps(value.to_wire())
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (frozenset, tuple)):

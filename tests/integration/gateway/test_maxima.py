@@ -10,7 +10,11 @@ from pydantic import ValidationError
 from corral_gateway.settings import Settings
 from integration.gateway.running import CALCULATE, gateway_in, problem
 
-MAXIMA: dict[str, Any] = {"max_tool_timeout": 30, "max_output_size": 10_000}
+MAXIMA: dict[str, Any] = {
+    "max_tool_timeout": 30,
+    "max_output_size": 10_000,
+    "CORRAL_MAX_LIMITS": {"memory": "512Mi", "disk": "64Mi", "timeout": "1h"},
+}
 
 
 @pytest.mark.parametrize(
@@ -18,6 +22,8 @@ MAXIMA: dict[str, Any] = {"max_tool_timeout": 30, "max_output_size": 10_000}
     [
         ({**CALCULATE, "limits": {"timeout": "31s"}}, "spec.limits.timeout", "30s"),
         ({**CALCULATE, "limits": {"output": "10001"}}, "spec.limits.output", "10000"),
+        ({**CALCULATE, "limits": {"memory": "64Gi"}}, "spec.limits.memory", "512Mi"),
+        ({**CALCULATE, "limits": {"disk": "65Mi"}}, "spec.limits.disk", "64Mi"),
         (
             {
                 "steps": [
@@ -29,7 +35,7 @@ MAXIMA: dict[str, Any] = {"max_tool_timeout": 30, "max_output_size": 10_000}
             "30s",
         ),
     ],
-    ids=["timeout", "output", "step"],
+    ids=["timeout", "output", "memory", "disk", "step"],
 )
 async def test_A4_more_than_the_maximum_is_refused_by_the_fields_name(
     tmp_path: Path, spec: dict[str, Any], field: str, most: str

@@ -1,6 +1,7 @@
 """The database: one engine, brought to the newest tables at start."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
@@ -49,6 +50,9 @@ class Database:
 
     async def migrate(self) -> None:
         """Bring the tables to what this version knows. Safe to call again, and by many processes at once."""
+        if self.file is not None:
+            # For its owner alone, whatever the directory is; what SQLite puts beside it has the same mode.
+            os.close(os.open(self.file, os.O_CREAT | os.O_WRONLY, 0o600))
         async with self._writing_engine.begin() as connection:
             if not self._is_sqlite:
                 await connection.execute(

@@ -33,7 +33,7 @@ def maximum_limits(settings: Settings) -> Limits:
         timeout=f"{settings.max_tool_timeout:g}s" if settings.max_tool_timeout else None,
         output=str(settings.max_output_size) if settings.max_output_size else None,
     )
-    return own.merged_over(MAXIMUM_LIMITS)
+    return own.merged_over(settings.max_limits).merged_over(MAXIMUM_LIMITS)
 
 
 def excesses(task: AgentTask, maximum: Limits) -> Iterator[Problem]:
