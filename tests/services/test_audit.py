@@ -218,3 +218,16 @@ def test_M8_a_url_that_names_no_known_database_is_refused_without_its_password(t
     assert "CORRAL_DATABASE_URL" in ended.stderr
     assert "mysql is not supported" in ended.stderr
     assert "hunter2" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/tasks/%00", "/v1/tasks?tool=%00", "/v1/audit?caller=a%00b", "/v1/tools/%00/history"]
+)
+async def test_A9_a_nul_is_refused_and_no_fault_of_the_gateway(
+    database_url: str, tmp_path: Path, path: str
+) -> None:
+    async with (
+        gateway_in(tmp_path, CORRAL_DATABASE_URL=database_url) as gateway,
+        await gateway.caller("boss", Role.ADMIN) as client,
+    ):
+        assert problem(await client.get(path)) == (400, "MalformedRequest")

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -11,7 +12,7 @@ from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import CURRENT, RequestContext
 from corral_gateway.entrance import Entrance
 from corral_gateway.metrics import Metrics
-from corral_gateway.problems import internal_problem, problem_response
+from corral_gateway.problems import ProblemError, internal_problem, problem_response
 from corral_gateway.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,14 @@ class Measuring:
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                # No name has it, and a database that is asked for it may fail.
+                problem = ProblemError(
+                    HTTPStatus.BAD_REQUEST, "MalformedRequest", "there is a NUL in path or query"
+                )
+                await problem_response(Request(scope), problem)(scope, receive, noted)
+            else:
+                await self._app(scope, receive, noted)
         # Starlette would answer outside of this, and so unmeasured, unrecorded and without the request's id.
         except Exception:
             if status != _NO_ANSWER:
