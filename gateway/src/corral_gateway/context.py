@@ -43,6 +43,8 @@ class RequestContext:
     standing: "Standing | None" = None
     #: Its place in a trace, as W3C Trace Context writes it; None: nobody traces.
     traceparent: str | None = None
+    #: Why the tool that it waited for did not end well; None: it did, or none was waited for.
+    tool_reason: str | None = None
     #: Why it was refused; None: it was not.
     reason: str | None = None
     #: It was let in, and its attempt is on record if it may change anything.

@@ -74,6 +74,15 @@ async def test_A8_the_query_of_the_document_shows_requests_decisions_and_executi
     assert request_id in shown.stdout
 
 
+async def test_A8_a_tool_that_fails_is_a_tool_error_of_its_request(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path) as gateway, await gateway.caller("ana") as caller:
+        body = {"tool_name": "calculator", "parameters": {"expression": "1/0"}}
+        answer = await caller.post("/tools/execute", json=body)
+        assert (answer.status_code, answer.json()["success"]) == (200, False)
+    (request,) = rows(tmp_path, _RECENT)
+    assert (request["status"], request["code"], request["reason"]) == ("tool_error", "200", "ToolError")
+
+
 def _as_data(directory: Path) -> Path:
     (directory / "data").symlink_to(directory)
     return directory

@@ -50,7 +50,13 @@ class Auditing:
         if context.entered:
             self._recorder.note(
                 RequestEnded(
-                    RequestFacts.of(context), code, succeeded, context.reason, seconds, context.input
+                    RequestFacts.of(context),
+                    code,
+                    succeeded,
+                    context.reason,
+                    seconds,
+                    context.input,
+                    tool_reason=context.tool_reason,
                 )
             )
         elif not succeeded:

@@ -171,22 +171,33 @@ class RequestEnded:
     input: RequestInput | None = None
     #: How many of them this one record stands for.
     count: int = 1
+    #: Why the tool that it waited for did not end well.
+    tool_reason: str | None = None
     at: datetime = field(default_factory=now)
     kind: Kind = Kind.REQUEST_ENDED
 
     def body(self, keep: Keep) -> dict[str, Any]:
         """See ``Happening``."""
         said = self.request.body()
-        refused = self.kind is Kind.REQUEST_REFUSED
-        status = "success" if self.succeeded else "refused" if refused else "error"
-        said |= {"status": status, "code": self.code, "durationMicroseconds": round(self.seconds * 1e6)}
-        if self.reason is not None:
-            said["reason"] = plain(self.reason, 64)
+        said |= {
+            "status": self._status,
+            "code": self.code,
+            "durationMicroseconds": round(self.seconds * 1e6),
+        }
+        reason = self.reason or self.tool_reason
+        if reason is not None:
+            said["reason"] = plain(reason, 64)
         if self.input is not None:
             said["input"] = self.input.body(keep)
         if self.count != 1:
             said["count"] = self.count
         return said
+
+    @property
+    def _status(self) -> str:
+        if self.succeeded:
+            return "success" if self.tool_reason is None else "tool_error"
+        return "refused" if self.kind is Kind.REQUEST_REFUSED else "error"
 
 
 @dataclass(frozen=True, slots=True)
