@@ -262,8 +262,9 @@ def option_names(command: Any) -> Iterator[str]:
     """Yield every option of a command line and of those below it, hidden ones too."""
     for parameter in command.params:
         yield from (*parameter.opts, *parameter.secondary_opts)
-        # Which backend: the weaker one among them is no weaker than it says, and none is called "none".
-        allowed = {"backend": "CORRAL_BACKEND"}.get(parameter.name)
+        # Which backend: the weaker one among them is no weaker than it says, and none is called "none". Which gateway:
+        # it has sandboxes of its own, and says which layers held.
+        allowed = {"backend": "CORRAL_BACKEND", "gateway": "CORRAL_GATEWAY"}.get(parameter.name)
         assert parameter.envvar == allowed, f"{parameter.name} is read from the environment"
     for below in getattr(command, "commands", {}).values():
         yield from option_names(below)

@@ -266,7 +266,16 @@ class EmbeddedTasks:
         """Write down that a task begins, before it does. False: somebody else has, so it does not begin here."""
         begins = update(TaskRow).where(TaskRow.uid == uid, TaskRow.phase == Phase.PENDING)
         begins = begins.values(phase=Phase.RUNNING)
-        return await self._database.transaction(lambda connection: connection.execute(begins).rowcount > 0)
+        while True:
+            try:
+                return await self._database.transaction(
+                    lambda connection: connection.execute(begins).rowcount > 0
+                )
+            except SQLAlchemyError:
+                if self._closing:
+                    return False  # it has not begun: the next start takes it over
+                log.exception("that task %s begins could not be written; again soon", uid)
+                await asyncio.sleep(_END_PAUSE_SECONDS)
 
     def _leave(self, uid: str, live: LiveTask) -> None:
         """Let a task go that has not begun; the next start takes it over."""
