@@ -34,10 +34,12 @@ def serving_on_a_small_disk(directory: Path) -> Iterator[tuple[str, str, Path]]:
     """Serve with a file system of 12 MiB of its own for data; yield address, the admin's key, and that directory."""
     (directory / "data").mkdir()
     log = directory / "serve.log"
-    apart = (
-        ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
-    )
-    script = f"mount -t tmpfs -o size=12m,mode=700 none data && exec {CORRAL} serve"
+    apart, back = ["unshare", "--mount"], ""
+    if os.getuid() != 0:
+        # To mount takes a root of one's own; what serves must not be one, for it has nobody else to run tools as.
+        apart = ["unshare", "--user", "--map-root-user", "--mount"]
+        back = f"unshare --user --map-user={os.getuid()} --map-group={os.getgid()} "
+    script = f"mount -t tmpfs -o size=12m,mode=700 none data && exec {back}{CORRAL} serve"
     env = {**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": "0", "CORRAL_WAITING_SANDBOXES": "0"}
     with log.open("wb") as file:
         process = subprocess.Popen(
