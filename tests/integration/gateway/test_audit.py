@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -64,6 +65,12 @@ async def test_A8_the_query_of_the_document_shows_requests_decisions_and_executi
     assert execution["duration_ms"] >= 0
     assert json.loads(execution["usage"])["cpuSeconds"] > 0
     assert "6*7" not in str(rows(tmp_path, "SELECT record FROM audit_log")), "arguments are hashed by default"
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not installed here")
+async def test_A8_the_query_of_the_document_is_answered_by_sqlite3(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path) as gateway, await gateway.caller("ana") as caller:
+        answer = await caller.post("/v1/tasks", json=CALCULATE)
     shown = subprocess.run(
         ["sqlite3", "data/corral.db", _RECENT],
         cwd=_as_data(tmp_path),
@@ -71,7 +78,7 @@ async def test_A8_the_query_of_the_document_shows_requests_decisions_and_executi
         text=True,
         check=True,
     )
-    assert request_id in shown.stdout
+    assert answer.headers["x-request-id"] in shown.stdout
 
 
 async def test_A8_a_tool_that_fails_is_a_tool_error_of_its_request(tmp_path: Path) -> None:
