@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from chart.rendering import Object, is_hook, of_kind, render
+from corral.cluster.names import RUNNER_KEY_SECRET
 from corral_gateway import access as gateway
-from corral_operator import names
 from corral_operator.access import GRANTS, Scope, grants
 
 
@@ -101,11 +101,11 @@ def test_M10_the_gateways_table_grants_no_pod_no_status_and_no_secret_of_tenants
         assert not {"bind", "escalate", "impersonate", "deletecollection", "update"} & set(grant.verbs), grant
         if grant.group == "":
             assert (grant.resources, grant.names, grant.verbs) in (
-                (("secrets",), (gateway.RUNNER_KEY_SECRET,), ("get",)),
+                (("secrets",), (RUNNER_KEY_SECRET,), ("get",)),
                 (("pods",), (), ("watch",)),
             )
         assert not any("/" in resource for resource in grant.resources)
-    assert gateway.RUNNER_KEY_SECRET == names.RUNNER_KEY_SECRET
+    assert RUNNER_KEY_SECRET == "corral-runner-key"
 
 
 def test_M10_a_role_of_the_operator_alone_is_left_when_the_gateway_is_off() -> None:

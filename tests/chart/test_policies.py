@@ -6,6 +6,7 @@ import pytest
 
 from chart.rendering import CHART, Object, of_kind, one, render
 from corral.api.crd import RESOURCES
+from corral.cluster.names import CALLER_LABEL, RUNNER_KEY_SECRET, RUNNER_PORT
 from corral_operator import names
 from corral_operator.builders.network_policy import OPERATOR_LABELS, network_policy
 from corral_operator.builders.resources import LOG_BYTES, MEMORY_BACKED_BYTES, RUNNER_OVERHEAD_BYTES
@@ -50,7 +51,7 @@ def test_M3_the_operator_itself_is_closed_but_for_what_it_does() -> None:
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert [[port["port"] for port in rule["ports"]] for rule in spec["ingress"]] == [[9090], [8080]]
     reached = [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
-    assert reached == [[443, 6443], [53, 53], [names.RUNNER_PORT]]
+    assert reached == [[443, 6443], [53, 53], [RUNNER_PORT]]
     sandboxes = {"matchLabels": {names.SANDBOX_LABEL: "true"}}
     assert spec["egress"][2]["to"] == [
         {
@@ -116,8 +117,8 @@ def test_M10_the_templates_name_what_the_code_names() -> None:
     text += (CHART / "templates" / "_admission.tpl").read_text()
     for name in (
         names.SANDBOX_LABEL,
-        names.CALLER_LABEL,
-        names.RUNNER_KEY_SECRET,
+        CALLER_LABEL,
+        RUNNER_KEY_SECRET,
         names.LEASE,
         names.NETWORK_POLICY,
     ):

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from corral.cluster.names import RUNNER_PORT
 from corral.sandbox.pod.tokens import PodTokens
-from corral_operator.names import RUNNER_PORT
 from faults.api import Api, ApiError
 from faults.counting import PodRecord
 

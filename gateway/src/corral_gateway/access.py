@@ -9,9 +9,7 @@ from enum import StrEnum
 
 from corral.api import GROUP
 from corral.cluster.grants import Grant
-
-#: Made by the operator; see ``corral_operator.names``.
-RUNNER_KEY_SECRET = "corral-runner-key"  # noqa: S105 - the name of a Secret
+from corral.cluster.names import RUNNER_KEY_SECRET
 
 
 class Scope(StrEnum):

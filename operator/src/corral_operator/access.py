@@ -14,7 +14,8 @@ from enum import StrEnum
 
 from corral.api import GROUP
 from corral.cluster.grants import Grant
-from corral_operator.names import LEASE, NETWORK_POLICY, RUNNER_KEY_SECRET
+from corral.cluster.names import RUNNER_KEY_SECRET
+from corral_operator.names import LEASE, NETWORK_POLICY
 
 
 class Scope(StrEnum):

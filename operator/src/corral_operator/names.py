@@ -18,22 +18,14 @@ TASK_NAME_LABEL = f"{GROUP}/task"
 EXECUTION_LABEL = f"{GROUP}/execution"
 #: Attempt that a cold pod was made for, from 1.
 ATTEMPT_LABEL = f"{GROUP}/attempt"
-#: Who asked for a task; stamped by the gateway. Waiting tasks are served in turn between callers.
-CALLER_LABEL = f"{GROUP}/caller"
-#: ``true`` where the pod's container is Corral's runner, ``false`` where it is a tool's own program.
-RUNNER_LABEL = f"{GROUP}/runner"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "corral-operator"}
 
 #: The container with the runner, or with the program of an image without one.
 CONTAINER = "sandbox"
-#: Where the runner listens, on the pod's own address.
-RUNNER_PORT = 7070
 #: The policy that denies sandbox pods everything but to be reached by their owners.
 NETWORK_POLICY = "corral-sandbox"
 #: The Lease that the active operator holds.
 LEASE = "corral-operator"
-#: The Secret with the key that the runners' tokens are derived from.
-RUNNER_KEY_SECRET = "corral-runner-key"  # noqa: S105 - a name
 #: Who runs in the sandbox. Nobody's user: not 0, and not one that a node's files belong to.
 SANDBOX_USER = 65532
 

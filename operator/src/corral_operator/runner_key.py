@@ -3,9 +3,10 @@
 import base64
 import secrets
 
+from corral.cluster.names import RUNNER_KEY_SECRET
 from corral.cluster.port import SECRETS, AlreadyExists, Cluster, NotFound
 from corral.sandbox.pod.tokens import KEY_BYTES
-from corral_operator.names import MANAGED_BY, RUNNER_KEY_SECRET
+from corral_operator.names import MANAGED_BY
 
 
 async def runner_key(cluster: Cluster, namespace: str) -> bytes:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from corral.api import Frame, Started
+from corral.cluster.names import RUNNER_KEY_SECRET
 from corral.cluster.port import PODS, SECRETS
 from corral.sandbox.errors import ProtocolBrokenError, SandboxLostError
 from corral.sandbox.pod.tokens import PodTokens
 from corral_gateway.tasks.cluster import runners as module
-from corral_gateway.tasks.cluster.runners import RUNNER_KEY_SECRET, Attempt, Runners
+from corral_gateway.tasks.cluster.runners import Attempt, Runners
 from unit.operator.api_server import ApiServer
 from unit.operator.runners import RESULT, ScriptedRunner
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.api import ObjectMeta
+from corral.cluster.names import CALLER_LABEL
 from corral_gateway.tasks.stamps import (
     CALLER_ANNOTATION,
-    CALLER_LABEL,
     caller_label,
     caller_of,
     caller_stamps,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from corral.api import DEFAULT_LIMITS, ExecutionStatus, InputFile, Reason, ResolvedLimits
+from corral.cluster.names import RUNNER_LABEL
 from corral.cluster.port import ObjectKey
 from corral.sandbox.execution import Record
 from corral.sandbox.pod.allowance import most_bytes
@@ -24,7 +25,6 @@ from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.runs import Runs
 from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
-from corral_operator.names import RUNNER_LABEL
 from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
 from corral_operator.settings import Settings

@@ -31,11 +31,6 @@ class AuditFilter:
     request_id: str | None = None
     task: str | None = None
 
-    @property
-    def is_everything(self) -> bool:
-        """It leaves nothing out."""
-        return self == AuditFilter()
-
 
 async def page(database: Database, wanted: AuditFilter, limit: int, before: int | None) -> list[Stored]:
     """Return records, newest first.

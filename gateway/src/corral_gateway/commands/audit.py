@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from corral.cli.audit_options import Caller, Kind, Reason, Request, Since, Task, Tool, Until
 from corral_gateway.commands.place import bad_input, open_database, read_settings
 
 if TYPE_CHECKING:
@@ -26,20 +27,6 @@ audit_app = typer.Typer(
 #: As of a program that found what it looks for, and wishes it had not.
 _FOUND_WRONG = 1
 
-_Caller = Annotated[str | None, typer.Option("--caller", help="Only of this caller.")]
-_Kind = Annotated[
-    str | None, typer.Option("--kind", help="Only these: request.ended, decision, execution, …")
-]
-_Tool = Annotated[str | None, typer.Option("--tool", help="Only of this tool.")]
-_Reason = Annotated[str | None, typer.Option("--reason", help="Only with this reason, such as RateLimited.")]
-_Since = Annotated[
-    str | None, typer.Option("--since", help="Only from then on: 2026-01-31, 2026-01-31T12:00Z.")
-]
-_Until = Annotated[str | None, typer.Option("--until", help="Only before then.")]
-_Request = Annotated[
-    str | None, typer.Option("--request", help="Only of this request and of what it had executed.")
-]
-_Task = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
 _Key = Annotated[
     list[Path] | None,
     typer.Option("--key", exists=True, help="Believe this key as well: the file, or its public part in one."),
@@ -49,14 +36,14 @@ _Key = Annotated[
 @audit_app.command("list")
 def list_records(
     *,
-    caller: _Caller = None,
-    kind: _Kind = None,
-    tool: _Tool = None,
-    reason: _Reason = None,
-    since: _Since = None,
-    until: _Until = None,
-    request: _Request = None,
-    task: _Task = None,
+    caller: Caller = None,
+    kind: Kind = None,
+    tool: Tool = None,
+    reason: Reason = None,
+    since: Since = None,
+    until: Until = None,
+    request: Request = None,
+    task: Task = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
 ) -> None:
     """List records, newest first."""
@@ -84,14 +71,14 @@ def list_records(
 @audit_app.command("export")
 def export(
     *,
-    caller: _Caller = None,
-    kind: _Kind = None,
-    tool: _Tool = None,
-    reason: _Reason = None,
-    since: _Since = None,
-    until: _Until = None,
-    request: _Request = None,
-    task: _Task = None,
+    caller: Caller = None,
+    kind: Kind = None,
+    tool: Tool = None,
+    reason: Reason = None,
+    since: Since = None,
+    until: Until = None,
+    request: Request = None,
+    task: Task = None,
     form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
 ) -> None:
     """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""

@@ -5,9 +5,8 @@ import re
 from collections.abc import Mapping
 
 from corral.api import AgentTask
+from corral.cluster.names import CALLER_LABEL
 
-#: Whose a task is, in the form that a label takes: to select by, and for the operator's turns between callers.
-CALLER_LABEL = "corral.dev/caller"
 #: Whose a task is, in full, where a label does not take the name.
 CALLER_ANNOTATION = "corral.dev/caller-name"
 #: Which sending of a request made a task: the id that the gateway gave it.

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from corral_operator.names import MANAGED_BY, NETWORK_POLICY, RUNNER_PORT, SANDBOX_LABEL
+from corral.cluster.names import RUNNER_PORT
+from corral_operator.names import MANAGED_BY, NETWORK_POLICY, SANDBOX_LABEL
 from corral_operator.settings import Settings
 
 #: Labels of the operator's own pods, as the chart sets them.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from corral.cluster.names import RUNNER_PORT
 from corral.sandbox.preload import PRELOAD
-from corral_operator.names import RUNNER_PORT
 from corral_operator.settings import Settings
 
 #: Where a tool may write. One file system, so one size bounds their sum.

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from corral.api import SecretRef, format_bytes
+from corral.cluster.names import RUNNER_LABEL
 from corral_operator.builders.resources import container_resources, memory_backed
 from corral_operator.builders.runner import SCRATCH_DIRECTORIES, SECRET_PREFIX, runner_args, runner_env
 from corral_operator.decisions.sizes import SandboxSize
-from corral_operator.names import CONTAINER, MANAGED_BY, RUNNER_LABEL, SANDBOX_LABEL, SANDBOX_USER
+from corral_operator.names import CONTAINER, MANAGED_BY, SANDBOX_LABEL, SANDBOX_USER
 from corral_operator.settings import Settings
 
 _SCRATCH = "scratch"

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from corral.cluster.names import RUNNER_LABEL, RUNNER_PORT
 from corral.cluster.port import ObjectKey
 from corral_operator.control.podmaker import PodMaker
-from corral_operator.names import RUNNER_LABEL, RUNNER_PORT
 from corral_operator.sandboxes.link import Link
 from corral_operator.views import PodView
 

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Callable
 
 from corral.api import DEFAULT_LIMITS, FrameError, ResolvedLimits, Result
+from corral.cluster.names import RUNNER_PORT
 from corral.cluster.port import PODS, Cluster, ClusterError, Json, NotFound, ObjectKey
 from corral.sandbox.errors import SandboxError, SandboxLostError
 from corral.sandbox.port import ExecutionRequest, Owner
@@ -22,7 +23,7 @@ from corral_operator.control.namespaces import Namespaces
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.metrics import NETWORK_POLICY_ENFORCED
-from corral_operator.names import CONTAINER, RUNNER_PORT
+from corral_operator.names import CONTAINER
 from corral_operator.sandboxes.link import Link
 from corral_operator.settings import Settings
 from corral_operator.views import pod_view

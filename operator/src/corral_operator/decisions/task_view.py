@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from corral.api import AgentTaskSpec, AgentTaskStatus, Timings
 from corral.api.problems import problems_in
+from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import ObjectKey
-from corral_operator.names import CALLER_LABEL
 from corral_operator.views import Json, parse_time
 
 

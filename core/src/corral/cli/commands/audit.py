@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from corral.cli.audit_options import Caller, Kind, Reason, Request, Since, Task, Tool, Until
 from corral.cli.exits import EXIT_STATUSES
 from corral.cli.formats import Format
 from corral.cli.gateway import needed_gateway
@@ -18,33 +19,18 @@ audit_app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_Caller = Annotated[str | None, typer.Option("--caller", help="Only of this caller.")]
-_Kind = Annotated[
-    str | None, typer.Option("--kind", help="Only these: request.ended, decision, execution, …")
-]
-_Tool = Annotated[str | None, typer.Option("--tool", help="Only of this tool.")]
-_Reason = Annotated[str | None, typer.Option("--reason", help="Only with this reason, such as RateLimited.")]
-_Since = Annotated[
-    str | None, typer.Option("--since", help="Only from then on: 2026-01-31, 2026-01-31T12:00Z.")
-]
-_Until = Annotated[str | None, typer.Option("--until", help="Only before then.")]
-_Request = Annotated[
-    str | None, typer.Option("--request", help="Only of this request and of what it had executed.")
-]
-_Task = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
-
 
 def list_(
     context: typer.Context,
     *,
-    caller: _Caller = None,
-    kind: _Kind = None,
-    tool: _Tool = None,
-    reason: _Reason = None,
-    since: _Since = None,
-    until: _Until = None,
-    request: _Request = None,
-    task: _Task = None,
+    caller: Caller = None,
+    kind: Kind = None,
+    tool: Tool = None,
+    reason: Reason = None,
+    since: Since = None,
+    until: Until = None,
+    request: Request = None,
+    task: Task = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
     output: Output = Format.TABLE,
 ) -> None:
@@ -59,14 +45,14 @@ def list_(
 def export(
     context: typer.Context,
     *,
-    caller: _Caller = None,
-    kind: _Kind = None,
-    tool: _Tool = None,
-    reason: _Reason = None,
-    since: _Since = None,
-    until: _Until = None,
-    request: _Request = None,
-    task: _Task = None,
+    caller: Caller = None,
+    kind: Kind = None,
+    tool: Tool = None,
+    reason: Reason = None,
+    since: Since = None,
+    until: Until = None,
+    request: Request = None,
+    task: Task = None,
     form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
 ) -> None:
     """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""

@@ -9,6 +9,7 @@ from http import HTTPStatus
 
 from corral.api import AgentTask, ManifestError, Problem
 from corral.cluster.mirror import Mirror
+from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import (
     AGENT_TASKS,
     AlreadyExists,
@@ -31,7 +32,6 @@ from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.observing import Observers
 from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
 from corral_gateway.tasks.stamps import (
-    CALLER_LABEL,
     KEYED,
     REQUEST_ANNOTATION,
     SUBMISSION_ANNOTATION,

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 from corral.api import Phase
 from corral.cluster.mirror import version_of
+from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import Json
 from corral_gateway.tasks.cluster.bodies import Bodies
 from corral_gateway.tasks.cluster.reading import deleted, moment, slim
 from corral_gateway.tasks.port import TaskFilter
-from corral_gateway.tasks.stamps import CALLER_LABEL
 
 #: UIDs of deleted tasks, remembered so that a late answer does not bring them back.
 _TOMBSTONES = 20_000

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from corral.api import Frame
+from corral.cluster.names import RUNNER_KEY_SECRET, RUNNER_LABEL, RUNNER_PORT
 from corral.cluster.port import PODS, SECRETS, ClusterError, Json, WatchedCluster
 from corral.sandbox.errors import ProtocolBrokenError, SandboxLostError
 from corral.sandbox.pod.allowance import Allowance, most_bytes
@@ -15,12 +16,6 @@ from corral.sandbox.pod.channel import PodChannel
 from corral.sandbox.pod.tokens import KEY_BYTES, PodTokens
 
 log = logging.getLogger(__name__)
-
-#: As the operator names them: the Secret with the key that runners' tokens are derived from, the label of pods whose
-#: container is the runner, and its port.
-RUNNER_KEY_SECRET = "corral-runner-key"  # noqa: S105 - a name
-RUNNER_LABEL = "corral.dev/runner"
-RUNNER_PORT = 7070
 
 _CONNECT_SECONDS = 3.0
 _HELLO_SECONDS = 10.0
