@@ -30,3 +30,11 @@ async def test_A10_calls_their_tasks_and_refusals_are_on_record(tmp_path: Path) 
     assert first["route"] == first["target"] == "/corral.agent.v1.AgentService/ExecuteTask"
     assert f'"bytes":{request.ByteSize()}' in first["input"]
     assert (execution["task_uid"], execution["caller"]) == (response.task_id, "ann")
+
+
+async def test_A8_a_tool_that_fails_is_a_tool_error_of_its_call(tmp_path: Path) -> None:
+    failing = {"tool": "calculator", "arguments": {"expression": "1/0"}}
+    async with gateway_in(tmp_path) as gateway, grpc_of(gateway) as door, door.stub() as stub:
+        await stub.ExecuteTask(request_for(failing), metadata=await door.metadata("ann"))
+    (request,) = await recorded(tmp_path, "SELECT * FROM requests", count=1)
+    assert (request["status"], request["code"], request["reason"]) == ("tool_error", "OK", "ToolError")

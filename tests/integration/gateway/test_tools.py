@@ -1,6 +1,10 @@
 """M7, S2, A1: tools are found, described and executed; the examples of the documents hold to the letter."""
 
-from integration.gateway.running import Gateway, problem
+import asyncio
+from pathlib import Path
+
+from eventually import eventually_async
+from integration.gateway.running import SLEEP, Gateway, gateway_in, problem
 
 
 async def test_A1_health_is_open_and_has_the_documents_shape(gateway: Gateway) -> None:
@@ -63,3 +67,15 @@ async def test_M7_tools_are_found_by_words_and_described_whole(gateway: Gateway)
         tool = (await client.get("/v1/tools/calculator")).json()
         assert tool["spec"]["inputSchema"]["required"] == ["expression"]
         assert problem(await client.get("/v1/tools/calculater")) == (404, "ToolNotFound")
+
+
+async def test_B13_a_call_whose_task_waits_while_the_gateway_ends_is_told_so(tmp_path: Path) -> None:
+    async with gateway_in(tmp_path, CORRAL_CONCURRENT_TASKS=1) as gateway, await gateway.caller() as client:
+        await client.post("/v1/tasks", json=SLEEP)
+        call = {"tool_name": "calculator", "parameters": {"expression": "6*7"}}
+        waiting = asyncio.create_task(client.post("/tools/execute", json=call))
+        await eventually_async(lambda: gateway.executor.places.waiting == 1)
+        await gateway.executor.close()
+        answer = await waiting
+    assert problem(answer) == (503, "Ending")
+    assert "goes on after its next start" in answer.json()["detail"]

@@ -25,8 +25,6 @@ from corral_gateway.services import Services
 from corral_gateway.tools.discovery import MOST_LETTERS, MOST_RESULTS, tool_named
 from corral_gateway.tools.listing import Wanted
 
-#: Longer than any task may take: what ends an execution is its own limit, and a call its deadline.
-_FOR_EVER_SECONDS = 7 * 86400.0
 _MODES = (pb.EXECUTION_MODE_SIMPLE, pb.EXECUTION_MODE_STANDARD)
 
 
@@ -87,14 +85,8 @@ class AgentService(pb_grpc.AgentServiceServicer):
         Raises:
             ProblemError: it will not end here.
         """
-        uid, tasks = task.metadata.uid or "", self._services.tasks
-        ended = await tasks.wait(uid, caller, _FOR_EVER_SECONDS)
-        if ended is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"somebody has deleted the task {uid}")
-        if ended.reason is None:
-            remedy = f"GET /v1/tasks/{uid} tells what becomes of it"
-            message = "the gateway ends before the task, which goes on after its next start"
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "Ending", message, remedy=remedy)
+        tasks = self._services.tasks
+        ended = await tasks.wait_to_end(task.metadata.uid or "", caller)
         return await with_stored(ended, tasks)
 
     def _catalogue(self) -> Catalogue:

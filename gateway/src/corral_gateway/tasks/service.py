@@ -7,6 +7,7 @@ from typing import Protocol
 
 from corral.api import AgentTask, ExecutionStatus, StoredContent, Tool
 from corral_gateway.audit.auditing import Auditing
+from corral_gateway.context import CURRENT
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.artifacts import TaskArtifacts
@@ -19,6 +20,8 @@ from corral_gateway.tools.source import ToolSource
 from corral_gateway.tracing import traced
 
 _NOTHING: Contents = MappingProxyType({})
+#: Longer than any task may take: what ends an execution is its own limit.
+_FOR_EVER_SECONDS = 7 * 86400.0
 
 
 class Guard(Protocol):
@@ -115,6 +118,24 @@ class TaskService:
     async def wait(self, uid: str, caller: Caller, seconds: float) -> AgentTask | None:
         """Return a task as soon as it has ended, or as it stands after so many seconds; None: there is none."""
         return await self._executor.wait(uid, caller.name, seconds)
+
+    async def wait_to_end(self, uid: str, caller: Caller) -> AgentTask:
+        """Return a task when it has ended, however long it takes. Its request's record says if it did not end well.
+
+        Raises:
+            ProblemError: it will not end here: somebody has deleted it, or the gateway ends before.
+        """
+        ended = await self.wait(uid, caller, _FOR_EVER_SECONDS)
+        if ended is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"somebody has deleted the task {uid}")
+        if ended.reason is None:
+            remedy = f"GET /v1/tasks/{uid} tells what becomes of it"
+            message = "the gateway ends before the task, which goes on after its next start"
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "Ending", message, remedy=remedy)
+        context = CURRENT.get()
+        if context is not None and not ended.succeeded:
+            context.tool_reason = ended.reason.value
+        return ended
 
     async def find(self, caller: Caller, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks, newest first."""

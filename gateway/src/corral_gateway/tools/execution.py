@@ -14,9 +14,6 @@ from corral_gateway.tasks.stamps import is_made_of
 from corral_gateway.tools.freshness import Freshness
 from corral_gateway.tools.result_cache import ResultCache, cache_key
 
-#: Longer than any task may take: what ends an execution is its own limit.
-_FOR_EVER_SECONDS = 7 * 86400.0
-
 
 @dataclass(frozen=True, slots=True)
 class Executed:
@@ -80,8 +77,7 @@ class ToolExecution:
                 return kept
         taken = await self._tasks.submit(task, caller)
         uid = taken.metadata.uid or ""
-        ended = await self._tasks.wait(uid, caller, _FOR_EVER_SECONDS)
-        assert ended is not None  # nobody else can take it away
+        ended = await self._tasks.wait_to_end(uid, caller)
         message = (ended.status.message if ended.status is not None else None) or ""
         output = await self._output(ended) if ended.succeeded else None
         if key is not None and ended.succeeded and wanted.may_store:

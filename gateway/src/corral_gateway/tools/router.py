@@ -149,5 +149,4 @@ async def execute(
     status = _REQUEST_REASONS.get(ended.reason) if ended.reason is not None else None
     if status is not None and ended.reason is not None:
         raise ProblemError(status, ended.reason.value, ended.message or ended.reason.value)
-    context_of(request).tool_reason = None if ended.reason is None else ended.reason.value
     return ExecuteResponse(success=False, error=f"{ended.reason}: {ended.message}".rstrip(": "))
