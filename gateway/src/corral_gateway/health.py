@@ -21,7 +21,12 @@ class Health(BaseModel):
     detail: str | None = None
 
 
-@router.get("/health", summary="Whether the gateway serves", response_model_exclude_none=True)
+@router.get(
+    "/health",
+    operation_id="getHealth",
+    summary="Whether the gateway serves",
+    response_model_exclude_none=True,
+)
 async def health(request: Request) -> Health:
     """Answer while the gateway serves; `degraded` and why, while it takes nothing new in."""
     why = services_of(request).audit.failing

@@ -3,10 +3,10 @@
 from http import HTTPStatus
 from typing import Any
 
+from corral_gateway.manifests import TEMPLATE
 from corral_gateway.problems import ProblemBody
 
 _NAME = ProblemBody.__name__
-_TEMPLATE = "#/components/schemas/{model}"
 _MEDIA_TYPE = "application/problem+json"
 #: What any request can be told, before it is known what it is for.
 _EVERY = (
@@ -49,7 +49,7 @@ def declare_refusals(schema: dict[str, Any]) -> None:
 
     What a route declares itself stays as it is, but for FastAPI's own 422, which nobody here answers.
     """
-    shapes = ProblemBody.model_json_schema(mode="serialization", ref_template=_TEMPLATE)
+    shapes = ProblemBody.model_json_schema(mode="serialization", ref_template=TEMPLATE)
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(shapes.pop("$defs", {}))
     schemas[_NAME] = shapes
@@ -109,5 +109,5 @@ def refusal(status: HTTPStatus) -> dict[str, Any]:
     return {
         "description": status.phrase,
         **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
-        "content": {_MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(model=_NAME)}}},
+        "content": {_MEDIA_TYPE: {"schema": {"$ref": TEMPLATE.format(model=_NAME)}}},
     }

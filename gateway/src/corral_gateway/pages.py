@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from corral_gateway import methods
+from corral_gateway.manifests import declare_manifests
 from corral_gateway.openapi import declare_refusals, describe_paths, link_tasks
 
 #: The two ways to send a credential; either is enough.
@@ -28,6 +29,7 @@ def describe(app: FastAPI) -> None:
             for path, operations in schema["paths"].items():
                 for operation in operations.values() if path not in _OPEN else ():
                     operation["security"] = [{name: []} for name in _SCHEMES]
+            declare_manifests(schema)
             declare_refusals(schema)
             describe_paths(schema)
             link_tasks(schema)

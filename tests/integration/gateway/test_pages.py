@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
+import jsonschema
 import pytest
 
+from corral.api import AgentTask
 from corral_gateway.identity.roles import Role
-from integration.gateway.running import Gateway
+from integration.gateway.running import CALCULATE, Gateway
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
@@ -37,6 +39,36 @@ async def test_A10_every_parameter_says_what_it_is(gateway: Gateway) -> None:
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 assert parameter.get("description"), (path, parameter["name"])
+
+
+async def test_A10_every_route_has_a_name_that_a_generated_client_can_call(gateway: Gateway) -> None:
+    async with gateway.http() as client:
+        schema = (await client.get("/openapi.json")).json()
+    names = [one["operationId"] for operations in schema["paths"].values() for one in operations.values()]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name)] == []
+
+
+async def test_A10_answers_are_what_the_document_says_of_them(gateway: Gateway) -> None:
+    async with await gateway.caller("admin", Role.ADMIN) as client:
+        document = (await client.get("/openapi.json")).json()
+        made = await client.post("/v1/tasks", params={"wait": "30s"}, json=CALCULATE)
+        listed, tools = await client.get("/v1/tasks"), await client.get("/v1/tools")
+    ended = document["paths"]["/v1/tasks"]["post"]["responses"]["201"]["content"]["application/json"]
+    for schema, value in (
+        ("AgentTask", made.json()),
+        ("AgentTask", ended["example"]),
+        ("TaskList", listed.json()),
+        ("ToolList", tools.json()),
+    ):
+        _validator(document, schema).validate(value)
+    assert AgentTask.model_validate(ended["example"]).result == 42
+    with pytest.raises(jsonschema.ValidationError):
+        _validator(document, "AgentTask").validate(made.json() | {"spec": {"tool": 1}})
+
+
+def _validator(document: Any, schema: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**document, "$ref": f"#/components/schemas/{schema}"})
 
 
 def _examples(schema: Any) -> list[tuple[str, str, Any]]:

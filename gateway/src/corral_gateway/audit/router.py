@@ -67,6 +67,7 @@ def _filter(
 
 @router.get(
     "",
+    operation_id="listAuditRecords",
     summary="What happened",
     response_model=AuditList,
     response_model_exclude_none=True,

@@ -35,7 +35,9 @@ class BudgetReport(BaseModel):
     budgets: list[BudgetStanding]
 
 
-@router.get("", summary="How much is used and left", response_model_exclude_none=True)
+@router.get(
+    "", operation_id="getBudget", summary="How much is used and left", response_model_exclude_none=True
+)
 async def standing(caller: _Reader, request: Request) -> BudgetReport:
     """Tell callers what they may use, and what they have used today."""
     budgets = services_of(request).budgets

@@ -34,7 +34,7 @@ class Whoami(BaseModel):
     tools: list[str] | None = Field(None, description="The only tools that it may use; absent: every one.")
 
 
-@router.get("/v1/whoami", summary="Who calls", response_model_exclude_none=True)
+@router.get("/v1/whoami", operation_id="getWhoami", summary="Who calls", response_model_exclude_none=True)
 async def whoami(caller: Annotated[Caller, Depends(allowed(None))]) -> Whoami:
     """Return who calls, what they may do, and how long."""
     return Whoami(

@@ -58,7 +58,12 @@ class FileList(BaseModel):
     items: list[FileEntry]
 
 
-@router.get("/files", summary="List the files of a task", response_model_exclude_none=True)
+@router.get(
+    "/files",
+    operation_id="listTaskFiles",
+    summary="List the files of a task",
+    response_model_exclude_none=True,
+)
 async def find(caller: Reader, tasks: Tasks, uid: str) -> FileList:
     """List what the task's `outputs` brought back, in the order of its executions."""
     task = there(await tasks.get(uid, caller), uid)
@@ -79,6 +84,7 @@ async def find(caller: Reader, tasks: Tasks, uid: str) -> FileList:
 
 @router.get(
     "/files/{path:path}",
+    operation_id="getTaskFile",
     summary="Download a file of a task",
     response_class=StreamingResponse,
     responses=_FILE,
@@ -118,7 +124,10 @@ async def download(
 
 
 @router.get(
-    "/output/{what}", summary="Download what a task printed, or its result", response_class=StreamingResponse
+    "/output/{what}",
+    operation_id="getTaskOutput",
+    summary="Download what a task printed, or its result",
+    response_class=StreamingResponse,
 )
 async def output(
     *,

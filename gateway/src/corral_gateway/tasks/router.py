@@ -17,6 +17,7 @@ from corral.api import AgentTask, Phase, Reason
 from corral_gateway.http_door import allowed
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
+from corral_gateway.manifests import ENDED_TASK, TaskManifest, reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 from corral_gateway.tasks.events import HIGHEST_NUMBER, Event
@@ -45,7 +46,12 @@ _Prefer = Annotated[
 
 
 #: What else than 202 a task that is taken in is answered with.
-_ENDED: dict[int | str, dict[str, Any]] = {201: {"description": "It has ended."}}
+_ENDED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "It has ended.",
+        "content": {"application/json": {"schema": reference(AgentTask), "example": ENDED_TASK}},
+    }
+}
 
 
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -56,7 +62,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 class TaskList(BaseModel):
     """A page of tasks, newest first."""
 
-    items: list[dict[str, Any]] = Field(description="AgentTasks.")
+    items: list[TaskManifest] = Field(description="AgentTasks.")
     after: str | None = Field(
         None, description="Give it back as `after` for the next page; absent on the last."
     )
@@ -74,6 +80,7 @@ Tasks = Annotated[TaskService, Depends(tasks_of)]
 @router.post(
     "",
     status_code=HTTPStatus.ACCEPTED,
+    operation_id="createTask",
     summary="Run a tool or a chain",
     openapi_extra=TASK_BODY,
     responses=_ENDED,
@@ -87,7 +94,7 @@ async def create(
     wait: _Wait = None,
     prefer: _Prefer = None,
     idempotency_key: Annotated[str | None, Header(description="The same key again is the same task.")] = None,
-) -> dict[str, Any]:
+) -> TaskManifest:
     """Take a task in: the spec of an AgentTask, or a whole manifest.
 
     202 and the task as it was taken in; with `wait` or `Prefer: wait=N`, 201 and the task with its result if it has
@@ -111,7 +118,7 @@ async def create(
     return task.to_wire()
 
 
-@router.get("", summary="List tasks", response_model=TaskList)
+@router.get("", operation_id="listTasks", summary="List tasks", response_model=TaskList)
 async def find(
     *,
     caller: Reader,
@@ -144,10 +151,10 @@ async def find(
     return Response(f'{{"items":[{",".join(items)}]{behind}}}', media_type="application/json")
 
 
-@router.get("/{uid}", summary="Look at a task")
+@router.get("/{uid}", operation_id="getTask", summary="Look at a task")
 async def get(
     *, caller: Reader, tasks: Tasks, response: Response, uid: str, wait: _Wait = None, prefer: _Prefer = None
-) -> dict[str, Any]:
+) -> TaskManifest:
     """Return a task as it stands, or, with `wait` or `Prefer: wait=N`, as soon as it has ended."""
     waiting = waiting_of(wait, prefer or ())
     response.headers.update(waiting.headers)
@@ -155,7 +162,13 @@ async def get(
     return there(found, uid).to_wire()
 
 
-@router.get("/{uid}/events", summary="Follow a task", response_class=StreamingResponse, responses=_EVENTS)
+@router.get(
+    "/{uid}/events",
+    operation_id="followTask",
+    summary="Follow a task",
+    response_class=StreamingResponse,
+    responses=_EVENTS,
+)
 async def events(
     caller: Reader,
     tasks: Tasks,
@@ -194,8 +207,8 @@ async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[str]:
             coming.cancel()
 
 
-@router.delete("/{uid}", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
-async def cancel(caller: Runner, tasks: Tasks, uid: str) -> dict[str, Any]:
+@router.delete("/{uid}", operation_id="cancelTask", status_code=HTTPStatus.ACCEPTED, summary="Cancel a task")
+async def cancel(caller: Runner, tasks: Tasks, uid: str) -> TaskManifest:
     """Ask for a task's end; it then says `Cancelled`, with its output so far. One that has ended stays as it is."""
     return there(await tasks.cancel(uid, caller), uid).to_wire()
 

@@ -13,7 +13,9 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from corral.api import AgentTask, AgentTaskSpec
 from corral_gateway.bodies import parse_json, read_json, too_large
+from corral_gateway.manifests import reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 
@@ -25,8 +27,8 @@ _PIECE_BYTES = 256 * 1024
 
 
 _TASK = {
-    "type": "object",
     "description": "The spec of an AgentTask, or a whole manifest.",
+    "anyOf": [reference(AgentTaskSpec), reference(AgentTask)],
     "examples": [{"tool": "calculator", "arguments": {"expression": "6*7"}}],
 }
 _FORM = {

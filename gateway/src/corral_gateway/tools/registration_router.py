@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
@@ -16,6 +16,7 @@ from corral_gateway.bodies import body_of, read_json
 from corral_gateway.http_door import allowed
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
+from corral_gateway.manifests import ToolManifest, reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 from corral_gateway.tools.registry import ToolRegistry, ToolTakenError, TooManyToolsError
@@ -25,8 +26,7 @@ router = APIRouter(prefix="/v1/tools", tags=["tools"])
 _Writer = Annotated[Caller, Depends(allowed(Scope.TOOLS_WRITE))]
 _TOOL_BODY = body_of(
     {
-        "type": "object",
-        "description": "A Tool manifest.",
+        **reference(Tool),
         "examples": [
             {
                 "apiVersion": "corral.dev/v1alpha1",
@@ -64,7 +64,7 @@ class Change(BaseModel):
     number: int = Field(description="Grows from change to change, of whichever tool.")
     caller: str = Field(description="Who did it.")
     at: datetime
-    tool: dict[str, Any] | None = Field(description="The tool from then on; null: it was deleted.")
+    tool: ToolManifest | None = Field(description="The tool from then on; null: it was deleted.")
 
 
 class ChangeList(BaseModel):
@@ -73,10 +73,14 @@ class ChangeList(BaseModel):
     items: list[Change]
 
 
-@router.post("", status_code=HTTPStatus.CREATED, summary="Register a tool", openapi_extra=_TOOL_BODY)
-async def create(
-    caller: _Writer, registry: _Registry, request: Request, response: Response
-) -> dict[str, Any]:
+@router.post(
+    "",
+    operation_id="registerTool",
+    status_code=HTTPStatus.CREATED,
+    summary="Register a tool",
+    openapi_extra=_TOOL_BODY,
+)
+async def create(caller: _Writer, registry: _Registry, request: Request, response: Response) -> ToolManifest:
     """Register a Tool manifest for all callers. A name that is taken is a conflict; `PUT` replaces."""
     tool = await _tool(request)
     with _refusals():
@@ -85,10 +89,10 @@ async def create(
     return tool.to_wire()
 
 
-@router.put("/{name}", summary="Register or replace a tool", openapi_extra=_TOOL_BODY)
+@router.put("/{name}", operation_id="putTool", summary="Register or replace a tool", openapi_extra=_TOOL_BODY)
 async def put(
     caller: _Writer, registry: _Registry, request: Request, response: Response, name: str
-) -> dict[str, Any]:
+) -> ToolManifest:
     """Register a Tool manifest under its name, in place of one that is there: 201 if it is new, else 200.
 
     What runs by then goes on with the tool that it began with.
@@ -103,7 +107,9 @@ async def put(
     return tool.to_wire()
 
 
-@router.delete("/{name}", status_code=HTTPStatus.NO_CONTENT, summary="Take a tool out")
+@router.delete(
+    "/{name}", operation_id="deleteTool", status_code=HTTPStatus.NO_CONTENT, summary="Take a tool out"
+)
 async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
     """Take a registered tool out. What is known of its history stays."""
     with _refusals():
@@ -114,7 +120,7 @@ async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
         )
 
 
-@router.get("/{name}/history", summary="Show what was done to a tool")
+@router.get("/{name}/history", operation_id="listToolChanges", summary="Show what was done to a tool")
 async def history(_caller: _Writer, registry: _Registry, name: str) -> ChangeList:
     """Return the last hundred changes, newest first; also of a tool that is gone."""
     changes = await registry.history(name)

@@ -12,6 +12,7 @@ from corral_gateway.bodies import body_of, read_model
 from corral_gateway.http_door import allowed, context_of
 from corral_gateway.identity.caller import Caller
 from corral_gateway.identity.roles import Scope
+from corral_gateway.manifests import ToolManifest
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
 from corral_gateway.tasks.intake import task_of, with_key
@@ -35,7 +36,7 @@ _Runner = Annotated[Caller, Depends(allowed(Scope.TASKS_RUN))]
 class ToolList(BaseModel):
     """Tools, best first."""
 
-    items: list[dict[str, Any]] = Field(description="Tool manifests.")
+    items: list[ToolManifest] = Field(description="Tool manifests.")
 
 
 class ExecuteRequest(BaseModel):
@@ -55,6 +56,10 @@ class ExecuteRequest(BaseModel):
 class ExecuteResponse(BaseModel):
     """What came of it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"success": True, "output": 100, "error": None}]}
+    )
+
     success: bool = Field(description="The tool ended well.")
     output: Any = Field(None, description="Its result, or what it printed where it has none.")
     error: str | None = Field(None, description="Why it did not end well.")
@@ -69,7 +74,7 @@ async def _catalogue(request: Request) -> Catalogue:
 _Catalogue = Annotated[Catalogue, Depends(_catalogue)]
 
 
-@router.get("/v1/tools", summary="Find tools", response_model=ToolList)
+@router.get("/v1/tools", operation_id="listTools", summary="Find tools", response_model=ToolList)
 async def find(
     *,
     _caller: _Reader,
@@ -97,13 +102,13 @@ async def find(
     return Response(found.body, HTTPStatus.OK, headers, "application/json")
 
 
-@router.get("/v1/tools/{name}", summary="Describe a tool")
-async def get(_caller: _Reader, catalogue: _Catalogue, name: str) -> dict[str, Any]:
+@router.get("/v1/tools/{name}", operation_id="getTool", summary="Describe a tool")
+async def get(_caller: _Reader, catalogue: _Catalogue, name: str) -> ToolManifest:
     """Return a tool with its schemas, examples and limits."""
     return tool_named(catalogue, name).to_wire()
 
 
-@router.get("/tools/list", summary="List the names of tools")
+@router.get("/tools/list", operation_id="listToolNames", summary="List the names of tools")
 async def names(
     _caller: _Reader,
     catalogue: _Catalogue,
@@ -115,6 +120,7 @@ async def names(
 
 @router.post(
     "/tools/execute",
+    operation_id="executeTool",
     summary="Execute a tool, and wait for its result",
     openapi_extra=body_of(ExecuteRequest.model_json_schema()),
 )
