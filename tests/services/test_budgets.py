@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from corral_gateway.budgets.budget import Budget, Used
 from corral_gateway.budgets.ledger import Charge, ExhaustedError, Hold, Ledger
+from corral_gateway.budgets.stored import NoRoomError, StoredBytes
 from corral_gateway.storage.database import Database
 
 
@@ -34,6 +35,36 @@ async def test_B4_two_gateways_let_in_no_more_than_one_would(postgres_server: st
         assert await ledgers[0].used("someone", now) == Used(0, 5, 1.25)
         again = [uid for uid in await asyncio.gather(*map(hold, range(24))) if uid is not None]
         assert len(again) == 2  # of the day's seven
+    finally:
+        for database in databases:
+            await database.close()
+
+
+async def test_B4_two_gateways_keep_no_more_of_a_caller_than_one_would(postgres_server: str) -> None:
+    databases = [Database(postgres_server), Database(postgres_server)]
+    try:
+        await databases[0].migrate()
+        counts = [StoredBytes(database) for database in databases]
+        caller, now = str(uuid.uuid4()), datetime.now(UTC)
+
+        async def take(number: int) -> str | None:
+            uid = str(uuid.uuid4())
+            try:
+                await counts[number % 2].take(uid, caller, 10, 55, now)
+            except NoRoomError:
+                return None
+            return uid
+
+        taken = [uid for uid in await asyncio.gather(*map(take, range(24))) if uid is not None]
+        assert len(taken) == 5
+        assert await counts[1].used(caller) == 50
+        # Both remove the same tasks, as two gateways that sweep at once do: each is given back once.
+        await counts[0].give_back(taken[0], 4)
+        assert await counts[1].used(caller) == 46
+        await asyncio.gather(*(count.forget(taken[:2]) for count in counts))
+        assert await counts[0].used(caller) == 30
+        later = now + timedelta(seconds=1)
+        assert set(taken[2:]) <= set(await counts[0].without_task(later, 1000))
     finally:
         for database in databases:
             await database.close()

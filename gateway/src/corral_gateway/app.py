@@ -91,7 +91,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         observers.append(tracing)
     # The last one: what it holds is written down.
     guards.append(budgets)
-    engine = engine_for(runs, database, settings, observers, policies.of)
+    engine = engine_for(runs, database, settings, observers, policy_of=policies.of, budgets=budgets)
     metrics.active_tasks.set_function(engine.active)
     metrics.waiting_tasks.set_function(engine.waiting)
     if engine.is_current is not None:

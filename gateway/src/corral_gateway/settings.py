@@ -164,6 +164,10 @@ class Settings(BaseSettings):
         256 << 20
     )
     """CORRAL_ARTIFACTS_TASK_SIZE: bytes that one task may have there."""
+    artifacts_free_space: Annotated[int, Field(ge=0, le=1 << 60, alias="CORRAL_ARTIFACTS_FREE_SPACE")] = (
+        256 << 20
+    )
+    """CORRAL_ARTIFACTS_FREE_SPACE: bytes that stay free of the disk with a directory of artifacts; 0: none."""
     task_retention_days: Annotated[int, Field(ge=0, le=36500, alias="CORRAL_TASK_RETENTION_DAYS")] = 30
     """CORRAL_TASK_RETENTION_DAYS: an ended task and all of it is kept so long, if it says nothing itself; 0: always."""
     result_cache_size: Annotated[int, Field(ge=0, le=1 << 32, alias="CORRAL_RESULT_CACHE_SIZE")] = 16 << 20
@@ -277,6 +281,8 @@ class Settings(BaseSettings):
     """CORRAL_BUDGET_EXECUTIONS: of one caller a day (UTC); 0: any number."""
     budget_cpu_seconds: Annotated[float, Field(ge=0, alias="CORRAL_BUDGET_CPU_SECONDS")] = 0
     """CORRAL_BUDGET_CPU_SECONDS: of one caller a day (UTC); 0: any number."""
+    budget_stored_bytes: Annotated[int, Field(ge=0, alias="CORRAL_BUDGET_STORED_BYTES")] = 1 << 30
+    """CORRAL_BUDGET_STORED_BYTES: of one caller in the artifact store; 0: any number."""
     budgets: Annotated[dict[str, Budget], Field(alias="CORRAL_BUDGETS")] = {}
     """CORRAL_BUDGETS: JSON of budgets by caller or role: {"role:viewer": {"executionsPerDay": 0}}."""
     breaker_failures: Annotated[int, Field(ge=0, le=10, alias="CORRAL_BREAKER_FAILURES")] = 5
@@ -303,6 +309,13 @@ class Settings(BaseSettings):
         if not url:
             return None
         return url if "://" in url else str(self.data_directory / url)
+
+    @property
+    def artifacts_directory(self) -> Path | None:
+        """Where artifacts are kept, if that is a directory of this machine."""
+        place = self.artifacts_place
+        place = None if place is None else place.removeprefix("file://")
+        return None if place is None or "://" in place else Path(place)
 
     @property
     def database_url(self) -> str:

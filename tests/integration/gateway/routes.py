@@ -41,6 +41,7 @@ ROUTES: dict[tuple[str, str], Entry] = {
     ("DELETE", "/v1/tasks/{uid}"): Entry(Scope.TASKS_RUN, owned=_OWN_TASK),
     ("GET", "/v1/tasks/{uid}/events"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),
     ("GET", "/v1/tasks/{uid}/files"): Entry(Scope.TASKS_READ, owned=_OWN_TASK),
+    ("DELETE", "/v1/tasks/{uid}/files"): Entry(Scope.TASKS_RUN, owned=_OWN_TASK),
     ("GET", "/v1/tasks/{uid}/files/{path}"): Entry(Scope.TASKS_READ, owned=_OWN_TASK, shared={"path": "out"}),
     ("GET", "/v1/tasks/{uid}/output/{what}"): Entry(
         Scope.TASKS_READ, owned=_OWN_TASK, shared={"what": "stdout"}

@@ -1,1 +1,1 @@
-"""How much each caller may use: tasks at once, executions and CPU time a day. Counted in the database."""
+"""How much each caller may use and keep: tasks at once, executions, CPU time, bytes. Counted in the database."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from corral_gateway.identity.caller import Caller
+from corral_gateway.identity.roles import Role
 
 
 class BudgetName(StrEnum):
@@ -18,6 +18,7 @@ class BudgetName(StrEnum):
     CONCURRENT_TASKS = "concurrentTasks"
     EXECUTIONS_PER_DAY = "executionsPerDay"
     CPU_SECONDS_PER_DAY = "cpuSecondsPerDay"
+    STORED_BYTES = "storedBytes"
 
 
 class Budget(BaseModel):
@@ -28,11 +29,13 @@ class Budget(BaseModel):
     concurrent_tasks: Annotated[int, Field(ge=0)] | None = None
     executions_per_day: Annotated[int, Field(ge=0)] | None = None
     cpu_seconds_per_day: Annotated[float, Field(ge=0)] | None = None
+    #: In the artifact store; held against it where something comes to it, see ``tasks.room``.
+    stored_bytes: Annotated[int, Field(ge=0)] | None = None
 
     @property
-    def bounds_nothing(self) -> bool:
-        """Nothing of it has to be held against anything."""
-        return self == _NOTHING
+    def bounds_no_tasks(self) -> bool:
+        """A task has to be held against nothing of it before it is taken in."""
+        return all(self.limit(name) is None for name in _OF_TASKS)
 
     def limit(self, name: BudgetName) -> float | None:
         """Return one of them."""
@@ -43,9 +46,11 @@ class Budget(BaseModel):
                 return self.executions_per_day
             case BudgetName.CPU_SECONDS_PER_DAY:
                 return self.cpu_seconds_per_day
+            case BudgetName.STORED_BYTES:
+                return self.stored_bytes
 
 
-_NOTHING = Budget()
+_OF_TASKS = tuple(name for name in BudgetName if name is not BudgetName.STORED_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Used:
     concurrent_tasks: int = 0
     executions: int = 0
     cpu_seconds: float = 0.0
+    stored_bytes: int = 0
 
     def of(self, name: BudgetName) -> float:
         """Return one of them."""
@@ -65,6 +71,8 @@ class Used:
                 return self.executions
             case BudgetName.CPU_SECONDS_PER_DAY:
                 return self.cpu_seconds
+            case BudgetName.STORED_BYTES:
+                return self.stored_bytes
 
 
 def exhausted(budget: Budget, used: Used, executions: int) -> BudgetName | None:
@@ -73,7 +81,7 @@ def exhausted(budget: Budget, used: Used, executions: int) -> BudgetName | None:
     What a task will use of the CPU nobody knows before, so it may begin while anything is left.
     """
     wanted = {BudgetName.CONCURRENT_TASKS: 1, BudgetName.EXECUTIONS_PER_DAY: executions}
-    for name in BudgetName:
+    for name in _OF_TASKS:
         limit = budget.limit(name)
         if limit is None:
             continue
@@ -85,10 +93,10 @@ def exhausted(budget: Budget, used: Used, executions: int) -> BudgetName | None:
     return None
 
 
-def budget_of(caller: Caller, default: Budget, overrides: Mapping[str, Budget]) -> Budget:
+def budget_of(caller: str, role: Role | None, default: Budget, overrides: Mapping[str, Budget]) -> Budget:
     """Return a caller's budget: their own, that of their role, or everybody's; a field that is absent falls through."""
     found = default
-    for name in (f"role:{caller.role}" if caller.role is not None else "", caller.name):
+    for name in (f"role:{role}" if role is not None else "", caller):
         if name in overrides:
             found = found.model_copy(update=overrides[name].model_dump(exclude_unset=True))
     return found

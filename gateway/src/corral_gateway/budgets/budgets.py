@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Protocol
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from corral.api import AgentTask, Tool
 from corral_gateway.budgets.budget import Budget, BudgetName, Used, budget_of, next_day
 from corral_gateway.budgets.ledger import Charge, ExhaustedError, Hold, Ledger
+from corral_gateway.budgets.stored import NoRoomError, StoredBytes
 from corral_gateway.identity.caller import Caller
 from corral_gateway.metrics import Metrics
 from corral_gateway.problems import ProblemError
@@ -42,6 +44,16 @@ class Tasks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Mine:
+    """A task that this gateway let through."""
+
+    #: Something of its caller's budget is held for it.
+    held: bool
+    #: What its caller may keep; None: any number of bytes.
+    stored_bytes: int | None
+
+
 class Budgets:
     """What each caller may use, and does."""
 
@@ -55,10 +67,12 @@ class Budgets:
         self._default = default_budget(settings)
         self._overrides: Mapping[str, Budget] = settings.budgets
         self._ledger = Ledger(database)
+        #: What each caller keeps in the artifact store.
+        self.stored = StoredBytes(database)
         self._metrics = metrics
         self._now = now
-        #: Tasks that this gateway let through and that have not ended; whether something is held for them.
-        self._mine: dict[str, bool] = {}
+        #: Tasks that this gateway let through and that have not ended.
+        self._mine: dict[str, _Mine] = {}
         self._charges: list[Charge] = []
         self._given_back: list[str] = []
         self._writing = asyncio.Lock()
@@ -91,7 +105,7 @@ class Budgets:
     async def admit(self, task: AgentTask, _tools: Sequence[Tool], caller: Caller) -> None:
         """Hold what a task needs; see ``Guard``."""
         uid, budget = task.metadata.uid or "", self.budget(caller)
-        if not budget.bounds_nothing:
+        if not budget.bounds_no_tasks:
             # Who was told that their task ended may send the next at once.
             await self._settle()
             now = self._now()
@@ -104,29 +118,49 @@ class Budgets:
             except ExhaustedError as error:
                 self._metrics.budget_refusals.labels(error.name).inc()
                 raise _refusal(error, budget, now) from None
-        self._mine[uid] = not budget.bounds_nothing
+        self._mine[uid] = _Mine(not budget.bounds_no_tasks, budget.stored_bytes)
 
     def withdrawn(self, task: AgentTask, caller: Caller) -> None:  # noqa: ARG002 - see ``Guard``
         """Give back what was held; see ``Guard``."""
-        if self._mine.pop(task.metadata.uid or "", False):
+        mine = self._mine.pop(task.metadata.uid or "", None)
+        if mine is not None and mine.held:
             self._given_back.append(task.metadata.uid or "")
             self._changed.set()
 
     def ended(self, task: AgentTask, caller: str, seconds: float) -> None:  # noqa: ARG002 - see ``TaskObserver``
         """Charge what a task has used; see ``TaskObserver``."""
         # Of a task that another gateway let through, only what is held for it, if anything, says whose it is.
-        held = self._mine.pop(task.metadata.uid or "", True)
-        self._charges.append(_charge(task, caller, held=held))
+        mine = self._mine.pop(task.metadata.uid or "", None)
+        self._charges.append(_charge(task, caller, held=mine is None or mine.held))
         self._changed.set()
 
     def budget(self, caller: Caller) -> Budget:
         """Return what a caller may use."""
-        return budget_of(caller, self._default, self._overrides)
+        return budget_of(caller.name, caller.role, self._default, self._overrides)
+
+    async def store(self, uid: str, caller: str, size: int) -> None:
+        """Count bytes of a task that are about to be kept in the artifact store.
+
+        Raises:
+            NoRoomError: it would be more than its caller may keep.
+            SQLAlchemyError: the database does not count.
+        """
+        mine = self._mine.get(uid)
+        if mine is not None:
+            limit = mine.stored_bytes
+        else:  # let through before a restart: nobody knows its caller's role any more
+            limit = budget_of(caller, None, self._default, self._overrides).stored_bytes
+        try:
+            await self.stored.take(uid, caller, size, limit, self._now())
+        except NoRoomError:
+            self._metrics.budget_refusals.labels(BudgetName.STORED_BYTES).inc()
+            raise
 
     async def used(self, caller: Caller) -> Used:
         """Return what a caller uses. What runs without a bound is not counted as running."""
         await self._settle()
-        return await self._ledger.used(caller.name, self._now())
+        used = await self._ledger.used(caller.name, self._now())
+        return replace(used, stored_bytes=await self.stored.used(caller.name))
 
     def day_ends(self) -> datetime:
         """Return when the next day begins."""
@@ -166,7 +200,7 @@ class Budgets:
         while not await self._pause(_RENEW_SECONDS):
             try:
                 until = self._now() + timedelta(seconds=_HELD_SECONDS)
-                await self._ledger.renew([uid for uid, held in self._mine.items() if held], until)
+                await self._ledger.renew([uid for uid, mine in self._mine.items() if mine.held], until)
                 await self._look_after(tasks, await self._ledger.holds(self._now()))
             # The store of tasks may be a database or a cluster; whatever it raises, the next round tries again.
             except Exception:
@@ -204,6 +238,7 @@ def default_budget(settings: Settings) -> Budget:
         concurrentTasks=settings.budget_concurrent_tasks or None,
         executionsPerDay=settings.budget_executions or None,
         cpuSecondsPerDay=settings.budget_cpu_seconds or None,
+        storedBytes=settings.budget_stored_bytes or None,
     )
 
 

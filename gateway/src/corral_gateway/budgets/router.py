@@ -21,7 +21,7 @@ class BudgetStanding(BaseModel):
     """One budget of a caller."""
 
     name: BudgetName
-    used: float = Field(description="Tasks that run or wait, executions today, or CPU seconds today.")
+    used: float = Field(description="Tasks that run or wait, executions or CPU seconds today, or bytes.")
     limit: float | None = Field(None, description="Absent: nothing bounds it.")
 
 

@@ -144,3 +144,24 @@ class BudgetHoldRow(Base):
     day: Mapped[date] = mapped_column(Date)
     executions: Mapped[int] = mapped_column(BigInteger)
     held_until: Mapped[datetime] = mapped_column(Moment)
+
+
+class StoredOfCallerRow(Base):
+    """How much a caller keeps in the artifact store: the sum of their tasks' rows; see ``budgets.stored``."""
+
+    __tablename__ = "stored_of_callers"
+
+    caller: Mapped[str] = mapped_column(String(255), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class StoredOfTaskRow(Base):
+    """How much is kept of a task there. A task of which nothing is kept has no row."""
+
+    __tablename__ = "stored_of_tasks"
+    __table_args__ = (Index("stored_of_tasks_by_age", "since"),)
+
+    task_uid: Mapped[str] = mapped_column(String(36), primary_key=True)
+    caller: Mapped[str] = mapped_column(String(255))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[datetime] = mapped_column(Moment)

@@ -9,10 +9,15 @@ from typing import BinaryIO, TypeAlias
 
 from corral.api import AgentTask, ManifestError, Problem
 from corral_gateway.artifacts.port import ArtifactError, ArtifactMissingError
+from corral_gateway.budgets.stored import NoRoomError
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.artifacts import TaskArtifacts
+from corral_gateway.tasks.room import NoSpaceError
 
 log = logging.getLogger(__name__)
+
+#: Ended tasks are removed once a minute: before, no room comes by itself.
+_ROOM_RETRY_SECONDS = 60
 
 #: By the SHA-256 that ``spec.files[].artifact`` names.
 Contents: TypeAlias = Mapping[str, BinaryIO]
@@ -63,6 +68,26 @@ def stored() -> Iterator[None]:
     except ArtifactMissingError:
         raise ProblemError(
             HTTPStatus.GONE, "ArtifactGone", "the artifact store does not have it any more"
+        ) from None
+    except NoRoomError as error:
+        # 429, as of every other budget: it is the caller who has used up what is theirs. 413 is for what no caller may,
+        # and 507 would say that nobody's is kept.
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "BudgetExhausted",
+            str(error),
+            remedy="DELETE /v1/tasks/{id}/files of ended tasks, give tasks a ttlSecondsAfterFinished, or have the"
+            " budget raised; GET /v1/budget shows how you stand",
+            retry_after_seconds=_ROOM_RETRY_SECONDS,
+        ) from None
+    except NoSpaceError as error:
+        log.error("%s", error)  # noqa: TRY400 - it says all
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "ArtifactStoreFull",
+            "the disk of the artifact store is nearly full, and takes no files",
+            remedy="try again after the time that Retry-After names; who runs the gateway must make room on its disk",
+            retry_after_seconds=_ROOM_RETRY_SECONDS,
         ) from None
     except ArtifactError as error:
         log.error("%s", error)  # noqa: TRY400 - it says all

@@ -297,7 +297,9 @@ class EmbeddedTasks:
             check=self._check,
         )
         # Where it worked is not the caller's to know.
-        return await self._artifacts.keep(ended.model_copy(update={"spec": task.spec}), live.files)
+        return await self._artifacts.keep(
+            ended.model_copy(update={"spec": task.spec}), live.caller, live.files
+        )
 
     async def _keep_for_ever(self, uid: str, live: LiveTask) -> None:
         """Write events and status down some at a time."""

@@ -15,7 +15,7 @@ from corral_gateway.openapi import refusal
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.files import files_of, find_execution, find_file, one_piece, stored_as
 from corral_gateway.tasks.ranges import range_of
-from corral_gateway.tasks.router import Reader, Tasks, there
+from corral_gateway.tasks.router import Reader, Runner, Tasks, not_there, there
 
 router = APIRouter(prefix="/v1/tasks/{uid}", tags=["files"])
 
@@ -80,6 +80,21 @@ async def find(caller: Reader, tasks: Tasks, uid: str) -> FileList:
             )
         )
     return FileList(items=items)
+
+
+@router.delete(
+    "/files",
+    operation_id="removeTaskFiles",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Remove the files of a task",
+)
+async def remove(caller: Runner, tasks: Tasks, uid: str) -> None:
+    """Remove what the artifact store keeps of an ended task, what came with it included, and make room for others.
+
+    Its status stays, with what stands in it; what was stored is from then on answered with 410.
+    """
+    if not await tasks.remove_files(uid, caller):
+        raise not_there(uid)
 
 
 @router.get(

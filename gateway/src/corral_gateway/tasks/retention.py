@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from corral_gateway.artifacts.port import ArtifactError, ArtifactStore
+from corral_gateway.budgets.stored import StoredBytes, forget_in
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import TaskRow
 
@@ -24,8 +26,9 @@ _ORPHANS_AFTER = timedelta(hours=2)
 class Retention:
     """Sweeps now and then; of one event loop."""
 
-    def __init__(self, database: Database, store: ArtifactStore | None) -> None:
+    def __init__(self, database: Database, store: ArtifactStore | None, stored: StoredBytes) -> None:
         self._database = database
+        self._stored = stored
         self._store = store
         self._work: asyncio.Task[None] | None = None
 
@@ -50,14 +53,17 @@ class Retention:
             for uid in uids:
                 if self._store is not None:
                     await self._store.remove(uid)
-            async with self._database.writing() as session:
-                await session.execute(delete(TaskRow).where(TaskRow.uid.in_(uids)))
+            await self._database.transaction(partial(_remove, uids))
         if self._store is not None:
             old = await self._store.tasks_before(now - _ORPHANS_AFTER)
             for uid in set(old) - await self._known(old):
                 await self._store.remove(uid)
+                await self._stored.forget([uid])
+            # Counted, and then the gateway ended before anything was kept.
+            while uids := await self._stored.without_task(now - _ORPHANS_AFTER, _AT_ONCE):
+                await self._stored.forget(uids)
 
-    async def _expired(self, now: datetime) -> list[str]:
+    async def _expired(self, now: datetime) -> Sequence[str]:
         query = select(TaskRow.uid).where(TaskRow.expires_at <= now).limit(_AT_ONCE)
         async with self._database.reading() as session:
             return list(await session.scalars(query))
@@ -78,3 +84,8 @@ class Retention:
             except (ArtifactError, SQLAlchemyError) as error:
                 log.warning("ended tasks could not be removed: %s; again soon", error)
             await asyncio.sleep(_EVERY_SECONDS)
+
+
+def _remove(uids: Sequence[str], connection: Connection) -> None:
+    connection.execute(delete(TaskRow).where(TaskRow.uid.in_(uids)))
+    forget_in(connection, uids)

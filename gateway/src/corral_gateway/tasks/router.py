@@ -181,7 +181,7 @@ async def events(
     """
     found = await tasks.events(uid, caller, last_event_id)
     if found is None:
-        raise _notthere(uid)
+        raise not_there(uid)
     return StreamingResponse(
         _server_sent(found), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
@@ -220,11 +220,12 @@ def there(task: AgentTask | None, uid: str) -> AgentTask:
         ProblemError: it was not.
     """
     if task is None:
-        raise _notthere(uid)
+        raise not_there(uid)
     return task
 
 
-def _notthere(uid: str) -> ProblemError:
+def not_there(uid: str) -> ProblemError:
+    """Return the refusal of a task that is not there, or another's."""
     return ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"there is no task {uid[:64]}")
 
 

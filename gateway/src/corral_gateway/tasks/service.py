@@ -22,6 +22,8 @@ from corral_gateway.tracing import traced
 _NOTHING: Contents = MappingProxyType({})
 #: Longer than any task may take: what ends an execution is its own limit.
 _FOR_EVER_SECONDS = 7 * 86400.0
+#: So long the end of a task takes at most from its last execution's, as a rule.
+_END_SECONDS = 30.0
 
 
 class Guard(Protocol):
@@ -149,6 +151,28 @@ class TaskService:
         """Ask for a task's end, and return it as it stands. One that has ended stays as it is."""
         return await self._executor.cancel(uid, caller.name)
 
+    async def remove_files(self, uid: str, caller: Caller) -> bool:
+        """Remove what the artifact store keeps of an ended task; its status stays. False: there is no such task.
+
+        Raises:
+            ProblemError: the task has not ended, or the store does not do it.
+        """
+        task = await self.get(uid, caller)
+        if task is None:
+            return False
+        # Its end may be known a moment before all that it leaves is kept.
+        ended = None if task.reason is None else await self.wait(uid, caller, _END_SECONDS)
+        if ended is None or ended.reason is None:
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                "TaskNotEnded",
+                "the task has not ended, and may need its files",
+                remedy=f"wait for its end, or DELETE /v1/tasks/{uid} to cancel it",
+            )
+        with stored():
+            await self._artifacts.remove(uid)
+        return True
+
     async def stored_file(
         self, task: AgentTask, left: LeftFile, first: int, count: int
     ) -> AsyncIterator[bytes]:
@@ -188,9 +212,8 @@ class TaskService:
         admitted = await self._admitted(task, caller)
         taken = None
         try:
-            with stored():
-                for sha256, content in contents.items():
-                    await self._artifacts.take_in(task.metadata.uid or "", sha256, content)
+            if contents:
+                await self._take_in(task, caller, contents)
             self._audit.decided(task, caller, allowed=True)
             taken = await self._executor.submit(task, caller.name)
         finally:
@@ -200,6 +223,14 @@ class TaskService:
                 if contents:
                     await self._artifacts.forget(task.metadata.uid or "")
         return taken
+
+    async def _take_in(self, task: AgentTask, caller: Caller, contents: Contents) -> None:
+        try:
+            with stored():
+                await self._artifacts.take_in(task.metadata.uid or "", caller.name, contents)
+        except ProblemError as error:
+            self._audit.decided(task, caller, allowed=False, by="TaskArtifacts", reason=error.reason)
+            raise
 
     async def _admitted(self, task: AgentTask, caller: Caller) -> Sequence[Guard]:
         """Return the guards that let a task through: all of them, or it is refused and none has counted it."""

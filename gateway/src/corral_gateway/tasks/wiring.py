@@ -9,6 +9,7 @@ from corral.client import AsyncClient
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral.cluster.port import WatchedCluster
 from corral_gateway.artifacts.fsspec_store import FsspecStore
+from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
@@ -20,6 +21,7 @@ from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.port import Executor, TaskObserver
 from corral_gateway.tasks.retention import Retention
+from corral_gateway.tasks.room import FreeSpace, Room
 from corral_gateway.tools.checking import Checks
 from corral_gateway.tools.database_tools import DatabaseTools
 from corral_gateway.tools.registry import ToolRegistry
@@ -69,12 +71,14 @@ def engine_for(
     database: Database,
     settings: Settings,
     observers: Sequence[TaskObserver],
+    *,
     policy_of: PolicyOf,
+    budgets: Budgets,
 ) -> Engine:
     """Return the engine that ``runs`` tasks."""
     if isinstance(runs, AsyncClient):
-        return embedded_engine(database, runs, settings, observers, policy_of)
-    return cluster_engine(runs, runs.apart(), settings, observers)
+        return embedded_engine(database, runs, settings, observers, policy_of=policy_of, budgets=budgets)
+    return cluster_engine(runs, runs.apart(), settings, observers, budgets)
 
 
 def embedded_engine(
@@ -82,12 +86,16 @@ def embedded_engine(
     client: AsyncClient,
     settings: Settings,
     observers: Sequence[TaskObserver],
+    *,
     policy_of: PolicyOf,
+    budgets: Budgets,
 ) -> Engine:
     """Return what runs tasks on this machine."""
     place = settings.artifacts_place
     store = None if place is None else FsspecStore(place)
-    artifacts, retention = TaskArtifacts(store, settings.artifacts_task_size), Retention(database, store)
+    room = Room(budgets, FreeSpace(settings.artifacts_directory, settings.artifacts_free_space))
+    artifacts = TaskArtifacts(store, settings.artifacts_task_size, room)
+    retention = Retention(database, store, budgets.stored)
     # What the client knows from its beginning is its owner's; what is registered is somebody's.
     checks, tools = Checks(client.catalogue.names()), DatabaseTools(database, client.catalogue)
     tasks = EmbeddedTasks(
@@ -111,6 +119,7 @@ def cluster_engine(
     watching: WatchedCluster,
     settings: Settings,
     observers: Sequence[TaskObserver],
+    budgets: Budgets,
 ) -> Engine:
     """Return what has tasks run in a cluster."""
     namespaces = namespaces_of(settings)
@@ -125,7 +134,7 @@ def cluster_engine(
         waiting_tasks=settings.waiting_tasks,
     )
     # The operator reads no artifacts, and writes none.
-    none = TaskArtifacts(None, settings.artifacts_task_size)
+    none = TaskArtifacts(None, settings.artifacts_task_size, Room(budgets, FreeSpace(None, 0)))
     return Engine(
         executor=tasks,
         tools=tools,
