@@ -72,15 +72,12 @@ def _validator(document: Any, schema: str) -> jsonschema.Draft202012Validator:
 
 
 def _examples(schema: Any) -> list[tuple[str, str, Any]]:
-    found = []
-    for path, operations in schema["paths"].items():
-        for method, operation in operations.items():
-            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-            body = content.get("schema", {})
-            if "$ref" in body:
-                body = schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]
-            found += [(method, path, example) for example in body.get("examples", ())]
-    return found
+    return [
+        (method, path, operation["requestBody"]["content"]["application/json"]["example"])
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        if "requestBody" in operation
+    ]
 
 
 async def test_A10_the_examples_of_the_pages_run(gateway: Gateway) -> None:

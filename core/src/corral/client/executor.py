@@ -346,10 +346,7 @@ class Executor:
         newest = next(reversed(run.open.values()), None)
         status = AgentTaskStatus.model_construct(
             observed_generation=run.task.metadata.generation,
-            conditions=(
-                _condition("Accepted", True, "Accepted", "", began),
-                _condition("Started", True, "SandboxAssigned", "", began),
-            ),
+            conditions=_begun(began),
             phase=Phase.RUNNING,
             attempt=max([run.attempt, *(one.attempt for one in run.open.values())]),
             sandbox=newest.sandbox if newest is not None else None,
@@ -361,18 +358,15 @@ class Executor:
     def _finished(self, run: _Run, reason: Reason | None, message: str | None) -> AgentTask:
         reason = reason or Reason.SANDBOX_FAILED
         now = time_text(datetime.now(UTC))
-        refused = run.began is None and reason is not Reason.CANCELLED
-        conditions = [
-            _condition(
-                "Accepted", not refused, reason if refused else "Accepted", message if refused else "", now
-            )
-        ]
         if run.began is not None:
-            conditions.append(_condition("Started", True, "Started", "", time_text(run.began)))
-        conditions.append(_condition("Finished", True, reason, message, now))
+            conditions = _begun(time_text(run.began))
+        elif reason is Reason.CANCELLED:
+            conditions = (_condition("Accepted", True, "Accepted", "", now),)
+        else:
+            conditions = (_condition("Accepted", False, reason, message, now),)
         status = AgentTaskStatus.model_construct(
             observed_generation=run.task.metadata.generation,
-            conditions=tuple(conditions),
+            conditions=(*conditions, _condition("Finished", True, reason, message, now)),
             phase=phase_of(reason),
             reason=reason,
             message=message or None,
@@ -391,6 +385,14 @@ class Executor:
             completion_time=now,
         )
         return run.task.model_copy(update={"status": status})
+
+
+def _begun(began: str) -> tuple[Condition, ...]:
+    """Return what is true of a task from the moment on at which it got its first sandbox."""
+    return (
+        _condition("Accepted", True, "Accepted", "", began),
+        _condition("Started", True, "SandboxAssigned", "", began),
+    )
 
 
 async def _cancel_all(run: _Run) -> None:

@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from corral.api import AgentTask, AgentTaskSpec
-from corral_gateway.bodies import parse_json, read_json, too_large
+from corral_gateway.bodies import body_of, parse_json, read_json, too_large
 from corral_gateway.manifests import reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
@@ -29,7 +29,6 @@ _PIECE_BYTES = 256 * 1024
 _TASK = {
     "description": "The spec of an AgentTask, or a whole manifest.",
     "anyOf": [reference(AgentTaskSpec), reference(AgentTask)],
-    "examples": [{"tool": "calculator", "arguments": {"expression": "6*7"}}],
 }
 _FORM = {
     "type": "object",
@@ -44,12 +43,8 @@ _FORM = {
     },
 }
 #: What OpenAPI is told of the body that ``task_request`` reads.
-TASK_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": _TASK}, "multipart/form-data": {"schema": _FORM}},
-    }
-}
+TASK_BODY = body_of(_TASK, {"tool": "calculator", "arguments": {"expression": "6*7"}})
+TASK_BODY["requestBody"]["content"]["multipart/form-data"] = {"schema": _FORM}
 
 
 @dataclass(frozen=True, slots=True)

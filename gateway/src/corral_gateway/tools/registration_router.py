@@ -25,21 +25,17 @@ router = APIRouter(prefix="/v1/tools", tags=["tools"])
 
 _Writer = Annotated[Caller, Depends(allowed(Scope.TOOLS_WRITE))]
 _TOOL_BODY = body_of(
+    reference(Tool),
     {
-        **reference(Tool),
-        "examples": [
-            {
-                "apiVersion": "corral.dev/v1alpha1",
-                "kind": "Tool",
-                "metadata": {"name": "greet"},
-                "spec": {
-                    "description": "Greet somebody.",
-                    "inputSchema": {"type": "object", "properties": {"name": {"type": "string"}}},
-                    "run": {"function": {"code": "def main(name='you'):\n    return f'Hello, {name}'"}},
-                },
-            }
-        ],
-    }
+        "apiVersion": "corral.dev/v1alpha1",
+        "kind": "Tool",
+        "metadata": {"name": "greet"},
+        "spec": {
+            "description": "Greet somebody.",
+            "inputSchema": {"type": "object", "properties": {"name": {"type": "string"}}},
+            "run": {"function": {"code": "def main(name='you'):\n    return f'Hello, {name}'"}},
+        },
+    },
 )
 
 

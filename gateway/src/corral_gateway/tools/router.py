@@ -42,12 +42,7 @@ class ToolList(BaseModel):
 class ExecuteRequest(BaseModel):
     """What is to be executed."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"tool_name": "calculator", "parameters": {"expression": "42 + 58"}}]
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
     tool_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The tool.")
     parameters: dict[str, Any] = Field({}, description="Its arguments.")
@@ -122,7 +117,10 @@ async def names(
     "/tools/execute",
     operation_id="executeTool",
     summary="Execute a tool, and wait for its result",
-    openapi_extra=body_of(ExecuteRequest.model_json_schema()),
+    openapi_extra=body_of(
+        ExecuteRequest.model_json_schema(),
+        {"tool_name": "calculator", "parameters": {"expression": "42 + 58"}},
+    ),
 )
 async def execute(
     *,
