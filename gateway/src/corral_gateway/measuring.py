@@ -53,18 +53,21 @@ class Measuring:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> int:
         """Serve a request; return the status of its answer, or 499 where nobody waited for one."""
-        began, status = time.perf_counter(), _NO_ANSWER
+        began, status, seconds, is_noted = time.perf_counter(), _NO_ANSWER, 0.0, False
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, seconds, is_noted
             if message["type"] == "http.response.start":
-                status = int(message["status"])
-                self._note(scope, context, status, time.perf_counter() - began)
+                status, seconds = int(message["status"]), time.perf_counter() - began
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = context.id
                 if context.standing is not None:
                     headers.update(context.standing.headers)
             await send(message)
+            # Who waits for the answer does not wait for this.
+            if message["type"] == "http.response.body" and not is_noted:
+                is_noted = True
+                self._note(scope, context, status, seconds)
 
         try:
             if "\0" in scope["path"] or b"%00" in scope["query_string"]:
@@ -84,6 +87,8 @@ class Measuring:
         finally:
             if status == _NO_ANSWER:
                 self._record(context, status, time.perf_counter() - began)
+            elif not is_noted:  # its sender went away, or nothing follows the head
+                self._note(scope, context, status, seconds)
         return status
 
     def _note(self, scope: Scope, context: RequestContext, status: int, seconds: float) -> None:
