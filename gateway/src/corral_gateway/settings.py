@@ -232,7 +232,9 @@ class Settings(BaseSettings):
     """CORRAL_UPLOAD_SIZE: bytes of a request that brings a task's files as multipart/form-data."""
 
     max_connections: Annotated[int, Field(ge=1, le=100_000, alias="CORRAL_MAX_CONNECTIONS")] = 2000
-    """CORRAL_MAX_CONNECTIONS: open at once; one more is answered 503 and closed."""
+    """CORRAL_MAX_CONNECTIONS: open at once, of HTTP and of gRPC each; one more is closed, over HTTP answered 503."""
+    address_connections: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_ADDRESS_CONNECTIONS")] = 0
+    """CORRAL_ADDRESS_CONNECTIONS: of HTTP, open at once from one address that is no trusted proxy's; 0: half of all."""
     open_requests_caller: Annotated[int, Field(ge=0, le=100_000, alias="CORRAL_OPEN_REQUESTS_CALLER")] = 0
     """CORRAL_OPEN_REQUESTS_CALLER: of one caller, HTTP and gRPC together; 0: half of CORRAL_MAX_CONNECTIONS."""
     slow_seconds: Annotated[float, Field(gt=0, le=3600, alias="CORRAL_SLOW_SECONDS")] = 15
@@ -301,6 +303,11 @@ class Settings(BaseSettings):
     def most_open_of_a_caller(self) -> int:
         """How many requests of one caller may be open at once."""
         return self.open_requests_caller or math.ceil(self.max_connections / 2)
+
+    @property
+    def most_connections_of_an_address(self) -> int:
+        """How many connections of HTTP one address may have open at once."""
+        return self.address_connections or math.ceil(self.max_connections / 2)
 
     @property
     def artifacts_place(self) -> str | None:

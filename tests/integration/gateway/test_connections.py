@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from eventually import eventually_async
 from integration.gateway.calling import grpc_of, request_for
 from integration.gateway.running import SLEEP, gateway_in
 
-SHORT = ConnectionLimits(connections=100, slow_seconds=0.3)
+SHORT = ConnectionLimits(connections=100, slow_seconds=0.3, connections_of_address=100)
+LONG = ConnectionLimits(connections=10, slow_seconds=60, connections_of_address=10)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -31,8 +33,9 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Served:
     """An application behind a real socket."""
 
-    def __init__(self, port: int, refused: list[str]) -> None:
+    def __init__(self, port: int, refused: list[str], connections: Collection[Any]) -> None:
         self.port = port
+        self.connections = connections
         self.refused = refused
         self.open: list[asyncio.StreamWriter] = []
 
@@ -44,17 +47,27 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Any, limits: ConnectionLimits | None = SHORT) -> AsyncIterator[Served]:
+async def served(
+    app: Any, limits: ConnectionLimits | None = SHORT, forwarded_allow_ips: str | None = None
+) -> AsyncIterator[Served]:
     """Serve an application; without limits by uvicorn's own protocol."""
     refused: list[str] = []
     protocol = HttpToolsProtocol if limits is None else careful_protocol(limits, refused.append)
     config = uvicorn.Config(
-        app, port=0, http=protocol, ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        app,
+        port=0,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        forwarded_allow_ips=forwarded_allow_ips,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve())
     await eventually_async(lambda: server.started)
-    here = Served(server.servers[0].sockets[0].getsockname()[1], refused)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    here = Served(port, refused, server.server_state.connections)
     try:
         yield here
     finally:
@@ -150,7 +163,7 @@ HUGE: dict[str, tuple[bytes, int, str]] = {
 
 @pytest.mark.parametrize(("sent", "code", "reason"), HUGE.values(), ids=HUGE.keys())
 async def test_A9_a_head_that_is_too_large_or_none_is_refused(sent: bytes, code: int, reason: str) -> None:
-    async with served(HELLO, ConnectionLimits(connections=10, slow_seconds=60)) as careful:
+    async with served(HELLO, LONG) as careful:
         reader, _ = await careful.connect(sent)
         answer = await reader.readuntil(b"}")
         assert status(answer) == (code, reason)
@@ -165,7 +178,7 @@ async def test_A9_without_limits_a_huge_head_is_taken_in() -> None:
 
 
 async def test_A9_one_connection_too_many_is_refused_at_once_and_only_as_long() -> None:
-    async with served(HELLO, ConnectionLimits(connections=2, slow_seconds=60)) as careful:
+    async with served(HELLO, replace(LONG, connections=2)) as careful:
         (first, writer), (second, _) = await careful.connect(GET), await careful.connect(GET)
         assert (await first.readline()).startswith(b"HTTP/1.1 200")
         assert (await second.readline()).startswith(b"HTTP/1.1 200")
@@ -221,7 +234,7 @@ async def test_A9_a_reader_who_reads_slowly_but_does_is_served(tmp_path: Path) -
 async def test_A9_what_comes_after_the_answer_has_an_end() -> None:
     head = b"POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    async with served(HELLO, ConnectionLimits(connections=10, slow_seconds=60)) as careful:
+    async with served(HELLO, LONG) as careful:
         reader, writer = await careful.connect(head)
         assert (await reader.readline()).startswith(b"HTTP/1.1 401")
         sent = 0
@@ -247,7 +260,7 @@ async def test_A9_what_comes_after_the_body_is_no_header() -> None:
 
 
 async def test_A9_connections_are_used_again_and_pipelined_requests_answered_in_order() -> None:
-    async with served(HELLO, ConnectionLimits(connections=10, slow_seconds=60)) as careful:
+    async with served(HELLO, LONG) as careful:
         reader, writer = await careful.connect(GET + GET)
         for _ in range(2):
             assert await reader.readuntil(b"hello")
@@ -291,8 +304,7 @@ async def test_A9_who_follows_as_much_as_they_may_keeps_nobody_else_out(tmp_path
         greedy, other = await gateway.key("greedy"), await gateway.key("other")
         async with gateway.http(greedy) as client:
             uid = (await client.post("/v1/tasks", json=SLEEP)).json()["metadata"]["uid"]
-        limits = ConnectionLimits(connections=6, slow_seconds=30)
-        async with served(gateway.app, limits) as here:
+        async with served(gateway.app, replace(LONG, connections=6)) as here:
 
             async def ask(key: str, path: str) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
                 head = f"GET {path} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\nConnection: close\r\n\r\n"

@@ -20,6 +20,10 @@ def test_M5_a_customers_ipv6_addresses_are_one_source() -> None:
     failed.note("2001:db8::1", 0)
     assert failed.wait_seconds("2001:db8::2", 0) == 60
     assert failed.wait_seconds("2001:db8:0:1::1", 0) == 0
+    # A socket of both kinds writes IPv4 so: they are not all one.
+    failed.note("::ffff:192.0.2.1", 0)
+    assert failed.wait_seconds("192.0.2.1", 0) == 60
+    assert failed.wait_seconds("::ffff:192.0.2.2", 0) == 0
     for odd in ("", "fe80::1%eth0", "::ffff:1.2.3.4", "x:y", "unix:"):
         failed.note(odd, 0)
         assert failed.wait_seconds(odd, 0) == 60

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,6 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: "Settings") -> None:
     import uvicorn
-    from prometheus_client import start_http_server
 
     from corral_gateway.app import create_app
     from corral_gateway.audit.heads import SigningKeyError
@@ -64,8 +63,9 @@ async def _serve(settings: "Settings") -> None:
     from corral_gateway.identity.key_store import KeyStore
     from corral_gateway.serving.http_protocol import careful_protocol
     from corral_gateway.serving.limits import ConnectionLimits
+    from corral_gateway.serving.metrics_port import serving_metrics
 
-    async with open_database(settings) as database, _what_runs(settings) as runs:
+    async with AsyncExitStack() as open_, open_database(settings) as database, _what_runs(settings) as runs:
         if settings.first_key:
             await _first_key(KeyStore(database))
         try:
@@ -79,11 +79,13 @@ async def _serve(settings: "Settings") -> None:
         services: Services = app.state.services
         if settings.metrics_port:
             try:
-                start_http_server(settings.metrics_port, settings.host, services.metrics.registry)
-            except OSError as error:
-                problem = (
-                    f"CORRAL_METRICS_PORT: {settings.metrics_port} cannot be listened on: {error.strerror}"
+                metrics = serving_metrics(
+                    services.metrics.registry, settings.host, settings.metrics_port, settings.slow_seconds
                 )
+                await open_.enter_async_context(metrics)
+            except OSError as error:
+                why = os.strerror(error.errno or 0)  # its own words have the address once more
+                problem = f"CORRAL_METRICS_PORT: {settings.metrics_port} cannot be listened on: {why}"
                 raise bad_input(problem, "name another port, or 0 for no metrics") from None
             log.info("metrics on http://%s:%d/metrics", settings.host, settings.metrics_port)
         if settings.grpc_port:
@@ -93,7 +95,11 @@ async def _serve(settings: "Settings") -> None:
             host=settings.host,
             port=settings.port,
             http=careful_protocol(
-                ConnectionLimits(settings.max_connections, settings.slow_seconds),
+                ConnectionLimits(
+                    settings.max_connections,
+                    settings.slow_seconds,
+                    settings.most_connections_of_an_address,
+                ),
                 lambda reason: services.metrics.drops.labels(reason).inc(),
             ),
             ws="none",

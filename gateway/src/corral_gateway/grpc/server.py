@@ -134,6 +134,11 @@ class GrpcServer:
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
+        # Before anybody knows who connects: how many, how long they may take to say that they speak HTTP/2 (and TLS),
+        # and how long they may then do nothing. gRPC counts them together, whatever their addresses.
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.server_handshake_timeout_ms", round(1000 * settings.slow_seconds)),
+        ("grpc.max_connection_idle_ms", 1000 * settings.keep_alive_seconds),
         # Two gateways on one port would share its callers without anybody noticing.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_request_size),

@@ -3,15 +3,14 @@
 Who has a good credential is never kept out by what others at the same address send.
 """
 
-import ipaddress
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from corral_gateway.serving.addresses import network_of
+
 #: The source that has not been heard of for longest is forgotten for a new one.
 _MOST_SOURCES = 10_000
-#: One customer has a network of so many bits of IPv6.
-_IPV6_BITS = 64
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ class FailedAttempts:
 
     def note(self, source: str, now: float) -> int:
         """Count a failure. Returns how many there were in this window, this one among them."""
-        name = _network(source)
+        name = network_of(source)
         window = self._windows.get(name)
         if window is None or now - window.began >= self._seconds:
             window = self._windows[name] = _Window(now, 0)
@@ -42,17 +41,7 @@ class FailedAttempts:
 
     def wait_seconds(self, source: str, now: float) -> int:
         """Return in how many seconds a source may try again; 0: now."""
-        window = self._windows.get(_network(source))
+        window = self._windows.get(network_of(source))
         if window is None or window.count < self._most or now - window.began >= self._seconds:
             return 0
         return max(1, math.ceil(window.began + self._seconds - now))
-
-
-def _network(source: str) -> str:
-    if ":" not in source:
-        return source
-    try:
-        address, _, _zone = source.partition("%")
-        return str(ipaddress.ip_network(f"{address}/{_IPV6_BITS}", strict=False))
-    except ValueError:
-        return source

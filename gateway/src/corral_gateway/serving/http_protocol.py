@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from corral_gateway.problems import ProblemBody, new_problem_body
+from corral_gateway.serving.addresses import Addresses
 from corral_gateway.serving.limits import ConnectionLimits
 
 
@@ -24,6 +25,8 @@ class CarefulProtocol(HttpToolsProtocol):
     """One connection."""
 
     limits: ClassVar[ConnectionLimits]
+    #: Of all connections of the server.
+    addresses: ClassVar[Addresses]
     #: Is told the reason of each refusal.
     refused: ClassVar[Callable[[str], None]]
 
@@ -32,6 +35,8 @@ class CarefulProtocol(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        #: Under which name the connection is counted; empty: it is not.
+        self._counted_as = ""
         self._in_head = True
         self._head_bytes = 0
         self._fields = 0
@@ -43,6 +48,16 @@ class CarefulProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it at once."""
         super().connection_made(transport)
+        host, proxies = self.client[0] if self.client else "", self.config.forwarded_allow_ips
+        counted_as = self.addresses.enter(host, proxies if self.config.proxy_headers else [])
+        if counted_as is None:
+            self._refuse(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "TooManyConnectionsOfAddress",
+                "as many connections from this address are open as may be",
+            )
+            return
+        self._counted_as = counted_as
         if len(self.connections) > self.limits.connections:
             self._refuse(
                 HTTPStatus.SERVICE_UNAVAILABLE, "TooManyConnections", "as many connections are open as may be"
@@ -52,6 +67,9 @@ class CarefulProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
+        if self._counted_as:
+            self.addresses.leave(self._counted_as)
+            self._counted_as = ""
         for timer in (self._head_timer, self._body_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
@@ -215,7 +233,12 @@ def careful_protocol(
     limits: ConnectionLimits, refused: Callable[[str], None] = lambda _: None
 ) -> type[CarefulProtocol]:
     """Return the protocol of a server."""
-    return type("CarefulProtocol", (CarefulProtocol,), {"limits": limits, "refused": staticmethod(refused)})
+    own = {
+        "limits": limits,
+        "addresses": Addresses(limits.connections_of_address),
+        "refused": staticmethod(refused),
+    }
+    return type("CarefulProtocol", (CarefulProtocol,), own)
 
 
 def _answer(status: HTTPStatus, body: ProblemBody) -> bytes:

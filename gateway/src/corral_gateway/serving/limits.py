@@ -11,6 +11,8 @@ class ConnectionLimits:
     connections: int
     #: A request's head must be there after so long; its body, and a reader of its answer, must get on within it.
     slow_seconds: float
+    #: Of one address, or one /64 of IPv6; one more is answered 429 and closed. Those of trusted proxies do not count.
+    connections_of_address: int
     #: Request line and header fields together. A token of many claims has some 8 KiB.
     head_bytes: int = 32 << 10
     #: Path and query, as proxies limit them.
