@@ -53,19 +53,21 @@ def with_gateway(base: dict[str, Any], **more: Any) -> dict[str, Any]:
             "gateway": {
                 "grpc": {"tlsSecret": "cert"},
                 "audit": {"signingKeySecret": {"name": "audit"}},
-                "artifactsUrl": "s3://bucket/corral",
                 "jwt": {"issuers": [ISSUER], "filesSecret": "issuers"},
                 "liveOutput": True,
                 "rateLimits": {"storeSecret": {"name": "valkey"}},
                 "database": {"urlSecret": {"name": "db"}},
-            }
+            },
+            "artifacts": {"url": "s3://bucket/corral", "credentialsSecret": {"name": "s3"}, "region": "eu"},
         },
     ],
     ids=["defaults", "everything"],
 )
 def test_S1_every_variable_is_a_setting_of_the_gateway(values: dict[str, Any]) -> None:
     known = {str(field.alias or name).upper() for name, field in Settings.model_fields.items()}
-    assert set(environment(values)) - known == set()
+    # What an S3 client reads by itself.
+    told = {name for name in environment(values) if not name.startswith("AWS_")}
+    assert told - known == set()
 
 
 def test_S1_the_defaults_are_settings_that_the_gateway_takes(
@@ -87,10 +89,10 @@ def test_S1_issuers_and_the_store_reach_the_gateway(monkeypatch: pytest.MonkeyPa
     values = {
         "gateway": {
             "jwt": {"issuers": [ISSUER]},
-            "artifactsUrl": "s3://bucket/corral",
             "kubernetesAudiences": ["corral"],
             "corsOrigins": ["https://a.example.com", "https://b.example.com"],
-        }
+        },
+        "artifacts": {"url": "s3://bucket/corral"},
     }
     for name, value in environment(values).items():
         monkeypatch.setenv(name, value)
@@ -100,9 +102,8 @@ def test_S1_issuers_and_the_store_reach_the_gateway(monkeypatch: pytest.MonkeyPa
     told = environment(values)
     assert (told["CORRAL_KUBERNETES_TOKENS"], told["CORRAL_KUBERNETES_AUDIENCES"]) == ("true", "corral")
     assert told["CORS_ORIGINS"] == "https://a.example.com,https://b.example.com"
-    # On the volume where there is one; nowhere where each would have its own.
-    assert "CORRAL_ARTIFACTS_URL" not in environment({})
-    assert environment(SHARED)["CORRAL_ARTIFACTS_URL"] == ""
+    # Not on its volume, which the operator does not see.
+    assert environment({})["CORRAL_ARTIFACTS_URL"] == environment(SHARED)["CORRAL_ARTIFACTS_URL"] == ""
 
 
 @pytest.mark.parametrize(
@@ -380,7 +381,7 @@ def test_S1_helm_test_asks_the_gateway_with_a_key_where_there_is_one() -> None:
         ({"corsOrigins": ["example.com/page"]}, "corsOrigins"),
         ({"toolRegistration": True}, "toolRegistration"),
         ({"jwt": {"issuers": [{**ISSUER, "secret": "x" * 64}]}}, "issuers"),
-        ({"artifactsUrl": "s3://key:secret@bucket"}, "artifactsUrl"),
+        ({"artifactsUrl": "s3://bucket"}, "artifactsUrl"),
         ({"egress": [{"ports": [{"port": 0}]}]}, "egress"),
         ({"ingress": {"host": "a b"}}, "host"),
         ({"service": {"type": "Open"}}, "type"),

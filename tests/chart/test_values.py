@@ -42,6 +42,8 @@ OPEN = {
         for peers in ("clients", "egress[].to", "database.to", "rateLimits.to")
         for selector in ("namespaceSelector", "podSelector")
     ),
+    "artifacts.to[].namespaceSelector",
+    "artifacts.to[].podSelector",
     "serviceAccount.annotations",
     "metrics.from[].namespaceSelector",
     "metrics.from[].podSelector",

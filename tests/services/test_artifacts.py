@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from corral_gateway.artifacts.fsspec_store import FsspecStore
-from corral_gateway.artifacts.port import ArtifactError, ArtifactMissingError
+from corral.artifacts.fsspec_store import FsspecStore
+from corral.artifacts.port import ArtifactError, ArtifactMissingError
 from integration.gateway.running import gateway_in, problem
 from services.servers import S3
 

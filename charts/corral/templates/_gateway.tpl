@@ -70,9 +70,7 @@ CORRAL_EXECUTOR: cluster
 CORRAL_NAMESPACE: {{ include "corral.taskNamespace" . | quote }}
 CORRAL_CALLER_NAMESPACES: {{ .Values.gateway.callerNamespaces | toJson | quote }}
 CORRAL_WATCH_NAMESPACES: {{ include "corral.namespaces" . | fromJsonArray | join "," | quote }}
-{{- if or .Values.gateway.artifactsUrl (include "corral.gatewayShared" .) }}
-CORRAL_ARTIFACTS_URL: {{ .Values.gateway.artifactsUrl | quote }}
-{{- end }}
+{{ include "corral.artifactsSettings" . | trim }}
 {{- with .Values.gateway.jwt.issuers }}
 CORRAL_JWT_ISSUERS: {{ toJson . | quote }}
 {{- end }}
@@ -103,4 +101,5 @@ CORRAL_DATABASE_URL: {secret: {{ .name }}, key: {{ .key }}}
 {{- with .Values.gateway.rateLimits.storeSecret }}{{ if .name }}
 CORRAL_RATE_LIMIT_URL: {secret: {{ .name }}, key: {{ .key }}}
 {{- end }}{{ end }}
+{{ include "corral.artifactsSecrets" . | trim }}
 {{- end }}

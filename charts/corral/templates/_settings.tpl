@@ -22,6 +22,7 @@ CORRAL_POLICY_FILE: /etc/corral/policy.yaml
 CORRAL_LEASE_SECONDS: {{ .Values.operator.leaseSeconds | quote }}
 CORRAL_POD_START_SECONDS: {{ .Values.sandbox.startSeconds | quote }}
 CORRAL_LINGER_SECONDS: {{ .Values.sandbox.lingerSeconds | quote }}
+{{ include "corral.artifactsSettings" . | trim }}
 CORRAL_METRICS_PORT: "9090"
 CORRAL_HEALTH_PORT: "8080"
 CORRAL_LOG_FORMAT: {{ .Values.operator.logFormat | quote }}

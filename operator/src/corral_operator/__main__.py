@@ -11,6 +11,7 @@ import uvloop
 from kubernetes.aio.config import ConfigException
 from pydantic import ValidationError
 
+from corral.artifacts.fsspec_store import FsspecStore
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral.cluster.port import ClusterError
 from corral_operator.control.operator import Operator
@@ -24,6 +25,7 @@ from corral_operator.settings import Settings
 
 log = logging.getLogger("corral_operator")
 
+_STORE_ATTEMPTS = 7
 #: Exit status for a setting that is wrong: sysexits.h EX_CONFIG. Starting again will not help.
 _EX_CONFIG = 78
 #: More than the API server's own limit (maxDepth, sigs.k8s.io/json) and what reads it needs beside.
@@ -37,12 +39,15 @@ async def operate(settings: Settings) -> None:
         ClusterError: the cluster cannot be reached, or does not allow what is needed.
     """
     policy = read_policy(settings.policy_file)
+    # A sandbox waits for what it leaves to be kept, and nobody for the operator: it asks again for half a minute.
+    url = settings.artifacts_url
+    store = None if url is None else FsspecStore(url, attempts=_STORE_ATTEMPTS)
     cluster = await KubernetesCluster.connect(count_request)
     lease_cluster = cluster.apart()
     operator: Operator | None = None
     try:
         key = await runner_key(cluster, settings.operator_namespace)
-        operator = started = Operator(cluster, lease_cluster, settings, policy, key)
+        operator = started = Operator(cluster, lease_cluster, settings, policy, key, artifacts=store)
 
         def operator_is_ready() -> bool:
             return started.ready

@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     status_bytes: Annotated[int, Field(ge=65536, le=1_000_000)] = 768 * 1024
     """Bytes of a whole status; etcd takes 1.5 MiB for an object."""
 
+    # --- artifacts ---
+    artifacts_url: Annotated[str, Field(pattern="://")] | None = None
+    """Where what is too large for a status is kept, the same place as the gateway's, such as s3://bucket/prefix;
+    absent: nowhere, and it is refused."""
+    artifacts_task_size: Annotated[int, Field(ge=1024, le=1 << 40)] = 256 << 20
+    """Bytes that one task may have there."""
+
     # --- serving ---
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     """Prometheus metrics; 0: any free one."""

@@ -20,6 +20,7 @@ from corral.sandbox.pod.allowance import most_bytes
 from corral.sandbox.pod.tokens import KEY_BYTES
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.clock import Clock
+from corral_operator.control.artifacts import Artifacts
 from corral_operator.control.links import Links
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.control.runs import Runs
@@ -31,6 +32,7 @@ from corral_operator.settings import Settings
 from eventually import eventually_async
 from unit.operator.factories import NOW, RUNNING, pod
 from unit.operator.runners import RESULT, TOKEN, ScriptedRunner
+from unit.operator.task_factories import task
 
 POD = ObjectKey("team", "box", "uid-box")
 OWNER = Owner("task-uid/main", 1)
@@ -248,13 +250,14 @@ async def test_M5_nothing_is_read_once_the_task_has_its_result(monkeypatch: pyte
         maker = PodMaker(Settings(), b"k" * KEY_BYTES)
         runner.token = maker.tokens(POD.namespace, POD.name).start
         links = Links(maker, lambda _pod: None)
-        runs = Runs(links, Clock(), Settings(), lambda _uid: None)
+        clock = Clock()
+        runs = Runs(links, Artifacts(None, clock, Settings()), clock, Settings(), lambda _uid: None)
         runner.floods = pieces
         seen = pod("box", state=RUNNING, podIP="127.0.0.1", labels={RUNNER_LABEL: "true"})
         links.see(seen)
         execution = ExecutionStatus(name="main", tool="once")
         start = Start("main", seen.key, OWNER, REQUEST)
-        runs.start("task", execution, start, files=(), secret_env=(), late_env={}, queued=NOW)
+        runs.start(task(), execution, start, secret_env=(), late_env={}, queued=NOW)
         await eventually_async(lambda: runner.is_cut_off)
         links.see(seen)
         await asyncio.sleep(0.1)

@@ -136,11 +136,14 @@ class RunnerChannel(asyncio.Protocol):
             raise SandboxLostError("the sandbox is not connected")
         self._transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
-    async def put(self, path: str, data: bytes, mode: int) -> None:
+    async def put(self, path: str, data: bytes, mode: int, *, append: bool = False) -> None:
+        """Write a file, or more of it; see ``Sandbox.put``."""
         pieces = [data[start : start + _PUT_BYTES] for start in range(0, len(data), _PUT_BYTES)] or [b""]
         for number, piece in enumerate(pieces):
             encoded = base64.b64encode(piece).decode("ascii")
-            await self.send({"op": "put", "path": path, "data": encoded, "mode": mode, "append": number > 0})
+            await self.send(
+                {"op": "put", "path": path, "data": encoded, "mode": mode, "append": append or number > 0}
+            )
 
     async def start(self, request: ExecutionRequest) -> None:
         """Start an execution; see ``Sandbox.start``. What was refused before is forgotten."""

@@ -4,17 +4,17 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import BinaryIO
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from corral.api import AgentTask, InputFile
+from corral.artifacts.names import file_name, input_name, stored_name
+from corral.artifacts.offload import Files, Offloaded, offload, without_store
+from corral.artifacts.port import ArtifactError, ArtifactMissingError, ArtifactStore
 from corral.sandbox.errors import SandboxError
 from corral.sandbox.execution import ReadFile
-from corral_gateway.artifacts.names import file_name, input_name, stored_name
-from corral_gateway.artifacts.offload import Files, Offloaded, offload, without_store
-from corral_gateway.artifacts.port import ArtifactError, ArtifactStore
 from corral_gateway.budgets.stored import NoRoomError
 from corral_gateway.tasks.room import NoSpaceError, Room
 
@@ -62,6 +62,29 @@ class TaskArtifacts:
             await self._room.take(uid, caller, size)
             for sha256, content in contents.items():
                 await self._there().put(uid, input_name(sha256), content)
+
+    async def hand_over(self, uid: str, made: str, hashes: Iterable[str]) -> None:
+        """Give the files that were taken in to the task that was made of them, where a cluster named it anew.
+
+        Raises:
+            ArtifactError: not all of them are its own.
+        """
+        if uid == made:
+            return
+        for sha256 in hashes:
+            await self._try(self._there().move, uid, made, input_name(sha256))
+
+    async def complete(self, uid: str, caller: str, contents: Mapping[str, BinaryIO]) -> None:
+        """See that a task has its files, which whoever made it before may not have lived to hand over.
+
+        Raises:
+            ArtifactError: it has not all of them.
+        """
+        for sha256, content in contents.items():
+            try:
+                await self._there().size(uid, input_name(sha256))
+            except ArtifactMissingError:
+                await self.take_in(uid, caller, {sha256: content})
 
     def reader(self, task: AgentTask) -> ReadFile | None:
         """Return what reads the files that came with a task; None: none can have come."""
@@ -158,7 +181,7 @@ class TaskArtifacts:
         try:
             for name, data in wanted.contents.items():
                 tried += len(data)
-                await self._put(uid, name, data)
+                await self._try(self._there().put, uid, name, data)
         finally:
             if counted and tried < wanted.size:
                 await self._room.give_back(uid, wanted.size - tried)
@@ -180,10 +203,13 @@ class TaskArtifacts:
                 return True
         return False
 
-    async def _put(self, uid: str, name: str, data: bytes) -> None:
+    @staticmethod
+    async def _try(do: Callable[..., Awaitable[None]], *what: str | bytes) -> None:
         for rest in reversed(range(_TRIES)):
             try:
-                await self._there().put(uid, name, data)
+                await do(*what)
+            except ArtifactMissingError:
+                raise
             except ArtifactError:
                 if not rest:
                     raise

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import BinaryIO, TypeAlias
 
 from corral.api import AgentTask, ManifestError, Problem
-from corral_gateway.artifacts.port import ArtifactError, ArtifactMissingError
+from corral.artifacts.port import ArtifactError, ArtifactMissingError
 from corral_gateway.budgets.stored import NoRoomError
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.artifacts import TaskArtifacts

@@ -9,7 +9,7 @@ from functools import partial
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from corral_gateway.artifacts.port import ArtifactError, ArtifactStore
+from corral.artifacts.port import ArtifactError, ArtifactStore
 from corral_gateway.budgets.stored import StoredBytes, forget_in
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import TaskRow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from corral_gateway.artifacts.port import ArtifactError
+from corral.artifacts.port import ArtifactError
 from corral_gateway.budgets.budgets import Budgets
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,13 @@ class FreeSpace:
 class Room:
     """Both, for what a task brings and what it leaves."""
 
-    def __init__(self, budgets: Budgets, space: FreeSpace) -> None:
+    def __init__(self, budgets: Budgets | None, space: FreeSpace) -> None:
+        """Use both.
+
+        Args:
+            budgets: of callers; None: what they keep is not counted.
+            space: of the disk.
+        """
         self._budgets = budgets
         self.space = space
 
@@ -69,10 +75,13 @@ class Room:
             NoRoomError: it would be more than its caller may keep.
             SQLAlchemyError: the database does not count.
         """
-        await self._budgets.store(uid, caller, size)
+        if self._budgets is not None:
+            await self._budgets.store(uid, caller, size)
 
     async def give_back(self, uid: str, size: int) -> None:
         """Count so many bytes of a task no more; as ``forget`` where the database does not."""
+        if self._budgets is None:
+            return
         try:
             await self._budgets.stored.give_back(uid, size)
         except SQLAlchemyError:
@@ -80,6 +89,8 @@ class Room:
 
     async def forget(self, uid: str) -> None:
         """Count nothing of a task any more. Where the database does not, a later sweep does."""
+        if self._budgets is None:
+            return
         try:
             await self._budgets.stored.forget([uid])
         except SQLAlchemyError:

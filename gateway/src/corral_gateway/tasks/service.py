@@ -85,6 +85,9 @@ class TaskService:
             made = await self._executor.made_before(task, caller.name)
             if made is not None:
                 self._audit.decided(made, caller, allowed=True, reason="Replayed")
+                if contents and made.reason is None:
+                    with stored():
+                        await self._artifacts.complete(made.metadata.uid or "", caller.name, contents)
             return made if made is not None else await self._submit_guarded(task, caller, contents)
         except KeyUsedError:
             self._audit.decided(task, caller, allowed=False, by="idempotency", reason="IdempotencyKeyUsed")
@@ -216,6 +219,8 @@ class TaskService:
                 await self._take_in(task, caller, contents)
             self._audit.decided(task, caller, allowed=True)
             taken = await self._executor.submit(task, caller.name)
+            if contents and is_made_of(task, taken):
+                await self._hand_over(task, taken, caller, contents)
         finally:
             if taken is None or not is_made_of(task, taken):
                 for guard in admitted:
@@ -230,6 +235,15 @@ class TaskService:
                 await self._artifacts.take_in(task.metadata.uid or "", caller.name, contents)
         except ProblemError as error:
             self._audit.decided(task, caller, allowed=False, by="TaskArtifacts", reason=error.reason)
+            raise
+
+    async def _hand_over(self, task: AgentTask, taken: AgentTask, caller: Caller, contents: Contents) -> None:
+        """Give a task its files, or end it: without them it is not what was asked for."""
+        try:
+            with stored():
+                await self._artifacts.hand_over(task.metadata.uid or "", taken.metadata.uid or "", contents)
+        except ProblemError:
+            await self._executor.cancel(taken.metadata.uid or "", caller.name)
             raise
 
     async def _admitted(self, task: AgentTask, caller: Caller) -> Sequence[Guard]:

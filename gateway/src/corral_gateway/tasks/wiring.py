@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from corral.artifacts.fsspec_store import FsspecStore
 from corral.client import AsyncClient
 from corral.cluster.kubernetes_api import KubernetesCluster
 from corral.cluster.port import WatchedCluster
-from corral_gateway.artifacts.fsspec_store import FsspecStore
 from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
@@ -78,7 +78,7 @@ def engine_for(
     """Return the engine that ``runs`` tasks."""
     if isinstance(runs, AsyncClient):
         return embedded_engine(database, runs, settings, observers, policy_of=policy_of, budgets=budgets)
-    return cluster_engine(runs, runs.apart(), settings, observers, budgets)
+    return cluster_engine(runs, runs.apart(), settings, observers)
 
 
 def embedded_engine(
@@ -119,7 +119,6 @@ def cluster_engine(
     watching: WatchedCluster,
     settings: Settings,
     observers: Sequence[TaskObserver],
-    budgets: Budgets,
 ) -> Engine:
     """Return what has tasks run in a cluster."""
     namespaces = namespaces_of(settings)
@@ -133,8 +132,10 @@ def cluster_engine(
         observers=observers,
         waiting_tasks=settings.waiting_tasks,
     )
-    # The operator reads no artifacts, and writes none.
-    none = TaskArtifacts(None, settings.artifacts_task_size, Room(budgets, FreeSpace(None, 0)))
+    # A directory of this machine is none of the operator's, which reads what is sent here, and writes what is left.
+    store = FsspecStore(settings.artifacts_url) if "://" in settings.artifacts_url else None
+    # The operator writes and removes there, and no gateway counts what it does not see.
+    artifacts = TaskArtifacts(store, settings.artifacts_task_size, Room(None, FreeSpace(None, 0)))
     return Engine(
         executor=tasks,
         tools=tools,
@@ -142,9 +143,9 @@ def cluster_engine(
         waiting=lambda: tasks.waiting,
         registry=None,
         runs_images=True,
-        artifacts=none,
+        artifacts=artifacts,
         retention=None,
-        parts=[tasks, tools],
+        parts=[artifacts, tasks, tools],
         is_current=lambda: tasks.is_current,
     )
 

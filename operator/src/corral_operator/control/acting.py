@@ -21,6 +21,7 @@ from corral.cluster.port import (
 )
 from corral_operator.builders.resize import resize_patch
 from corral_operator.builders.resources import sandbox_size
+from corral_operator.control.artifacts import Artifacts
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.memory import TaskMemory
@@ -43,7 +44,7 @@ from corral_operator.decisions.actions import (
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.observed import Printed
 from corral_operator.decisions.pool import LULL
-from corral_operator.decisions.task_view import TaskView
+from corral_operator.decisions.task_view import FinishedTask, TaskView
 from corral_operator.metrics import EXECUTIONS_STARTED, POOL_CLAIMS
 from corral_operator.names import CONTAINER
 from corral_operator.settings import Settings
@@ -73,6 +74,7 @@ class Actor:
         cluster: Cluster,
         pools: Pools,
         runs: Runs,
+        artifacts: Artifacts,
         maker: PodMaker,
         namespaces: Namespaces,
         events: Events,
@@ -84,6 +86,7 @@ class Actor:
         self._cluster = cluster
         self._pools = pools
         self._runs = runs
+        self._artifacts = artifacts
         self._maker = maker
         self._namespaces = namespaces
         self._events = events
@@ -128,9 +131,11 @@ class Actor:
         """Take an ended task away, in the background."""
         self._deletions.delete(AGENT_TASKS, task)
 
-    def task_is_gone(self, uid: str) -> None:
-        """Take note that a task does not exist any more."""
-        self._deletions.forget(uid)
+    def task_is_gone(self, task: TaskView | FinishedTask) -> None:
+        """Take note that a task does not exist any more, and take what is kept of it away."""
+        self._deletions.forget(task.key.uid)
+        if task.has_artifacts:
+            self._artifacts.forget(task.key.uid)
 
     async def _create(self, task: TaskView, memory: TaskMemory, action: CreatePod) -> None:
         attempt = action.execution, action.attempt
@@ -219,10 +224,9 @@ class Actor:
             self._fail(task, memory, action, Reason.INVALID_SPEC, str(error))
             return
         self._runs.start(
-            task.key.uid,
+            task,
             execution,
             action,
-            files=spec.files,
             secret_env=() if late else tuple(reference.env for reference in spec.secret_refs),
             late_env=secrets,
             queued=memory.seen,

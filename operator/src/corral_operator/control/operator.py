@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from corral.api import SandboxPool, Tool
+from corral.artifacts.port import ArtifactStore
 from corral.catalogue.checker import ArgumentChecker
 from corral.cluster.port import (
     AGENT_TASKS,
@@ -23,6 +24,7 @@ from corral.cluster.port import (
 from corral.policy import Policy
 from corral_operator.clock import Clock
 from corral_operator.control.acting import Actor
+from corral_operator.control.artifacts import Artifacts
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
 from corral_operator.control.links import Links
@@ -51,7 +53,14 @@ class Operator:
     """Everything that runs in an operator's process, apart from kopf."""
 
     def __init__(
-        self, cluster: Cluster, lease_cluster: Cluster, settings: Settings, policy: Policy, key: bytes
+        self,
+        cluster: Cluster,
+        lease_cluster: Cluster,
+        settings: Settings,
+        policy: Policy,
+        key: bytes,
+        *,
+        artifacts: ArtifactStore | None = None,
     ) -> None:
         """Make it; nothing happens before ``run``.
 
@@ -61,6 +70,7 @@ class Operator:
             settings: of this operator.
             policy: that tasks are held against.
             key: that the runners' tokens are derived from.
+            artifacts: their store; None: there is none.
         """
         self._cluster = cluster
         self._settings = settings
@@ -78,7 +88,8 @@ class Operator:
         maker = PodMaker(settings, key)
         namespaces = Namespaces(cluster, settings)
         self._links = Links(maker, self._runner_changed)
-        self._runs = Runs(self._links, self._clock, settings, self._kick_task)
+        self._artifacts = Artifacts(artifacts, self._clock, settings)
+        self._runs = Runs(self._links, self._artifacts, self._clock, settings, self._kick_task)
         self.pools = Pools(
             store=self.store,
             cluster=cluster,
@@ -102,6 +113,7 @@ class Operator:
                 cluster=cluster,
                 pools=self.pools,
                 runs=self._runs,
+                artifacts=self._artifacts,
                 maker=maker,
                 namespaces=namespaces,
                 events=Events(cluster, self._background, self._clock, settings),
@@ -228,6 +240,7 @@ class Operator:
             group.create_task(self._leadership.run(), name="lease")
             group.create_task(self._sweep_for_ever(), name="sweep")
             group.create_task(self._measure_for_ever(), name="measure")
+            group.create_task(self._sweep_artifacts(), name="artifacts")
             if self._settings.verify_network_policy:
                 group.create_task(self._probe_for_ever(), name="probe")
 
@@ -236,6 +249,7 @@ class Operator:
         await self._stop_acting()
         await self._background.close()
         await self._checker.close()
+        await self._artifacts.close()
 
     @property
     def ready(self) -> bool:
@@ -351,6 +365,11 @@ class Operator:
         await self.pools.close()
         await self._runs.close()
         await self._links.close()
+
+    async def _sweep_artifacts(self) -> None:
+        await self._artifacts.sweep_for_ever(
+            lambda: self._acting, lambda uid: self.store.tasks.get(uid) is not None
+        )
 
     async def _probe_for_ever(self) -> None:
         await self._leads.wait()  # one of all replicas is enough

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from corral.api import ExecutionError, ExecutionStatus, InputFile, Reason, Timings
+from corral.api import ExecutionError, ExecutionStatus, Reason, Timings
 from corral.cluster.port import ObjectKey
 from corral.sandbox.execution import Record
 from corral_operator.clock import Clock
+from corral_operator.control.artifacts import Artifacts
 from corral_operator.control.links import Links
 from corral_operator.decisions.actions import Start
 from corral_operator.decisions.observed import RunView
+from corral_operator.decisions.task_view import TaskView
 from corral_operator.sandboxes.run import Run
 from corral_operator.settings import Settings
 
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 #: A result may be this long as text; a status then keeps less of the output itself.
 _KEEP_CHARACTERS = 256 * 1024
-#: There is no object store: a file is in the status or nowhere. What all of them may take is decided there.
+#: Without an artifact store a file is in the status or nowhere. What all of them may take is decided there.
 _INLINE_BYTES = 512 * 1024
 
 
@@ -43,8 +45,14 @@ class Runs:
     """Attempts by task and execution. The latest attempt of an execution is the one that is known."""
 
     def __init__(
-        self, links: Links, clock: Clock, settings: Settings, on_change: Callable[[str], None]
+        self,
+        links: Links,
+        artifacts: Artifacts,
+        clock: Clock,
+        settings: Settings,
+        on_change: Callable[[str], None],
     ) -> None:
+        self._artifacts = artifacts
         self._settings = settings
         self._links = links
         self._clock = clock
@@ -53,16 +61,16 @@ class Runs:
 
     def start(
         self,
-        uid: str,
+        task: TaskView,
         execution: ExecutionStatus,
         action: Start,
         *,
-        files: tuple[InputFile, ...],
         secret_env: tuple[str, ...],
         late_env: Mapping[str, str],
         queued: datetime,
     ) -> None:
         """Start an attempt, or attach to it. One that is followed already stays as it is."""
+        uid = task.key.uid
         if self.follows(uid, execution, action.pod):
             return
         link = self._links.find(action.pod)
@@ -75,7 +83,7 @@ class Runs:
                 request,
                 env={**request.env, **late_env},
                 secret_env=secret_env,
-                outputs_limit_bytes=_INLINE_BYTES,
+                outputs_limit_bytes=request.outputs_limit_bytes if self._artifacts.there else _INLINE_BYTES,
             )
         record = self._record(execution, queued)
         run = Run(
@@ -83,8 +91,10 @@ class Runs:
             action.owner,
             request,
             record,
-            files,
+            () if task.spec is None else task.spec.files,
             start_seconds=self._settings.pod_start_seconds,
+            read=self._artifacts.reader(task),
+            leaving=self._artifacts.leaving(task, execution, request),
         )
         followed = _Followed(execution.attempt, action.pod.uid, record, run)
         self._followed[uid, action.execution] = followed
@@ -128,7 +138,11 @@ class Runs:
 
     async def _follow(self, uid: str, followed: _Followed, run: Run) -> None:
         try:
-            followed.view = await run.follow()
+            followed.view = await self._kept(run, await run.follow())
+        except asyncio.CancelledError:
+            if run.leaving is not None:
+                self._artifacts.give_up(run.leaving)
+            raise
         # Whatever a runner that somebody took over sends, its task ends.
         except Exception as error:
             log.exception("following %s of %s failed", followed.record.name, uid)
@@ -140,6 +154,15 @@ class Runs:
                 run.hang_up()
         followed.over_at = self._clock.now()
         self._on_change(uid)
+
+    async def _kept(self, run: Run, view: RunView) -> RunView:
+        """Return how a run ended once what it left is kept."""
+        if run.leaving is None:
+            return view
+        if view.ended is None:
+            self._artifacts.give_up(run.leaving)
+            return view
+        return replace(view, ended=await run.leaving.ended(view.ended))
 
     def ask(self, uid: str, execution: str) -> None:
         """Find out, in the background, whether a runner still answers. One that does not counts as lost."""

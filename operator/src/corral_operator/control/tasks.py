@@ -80,7 +80,7 @@ class Tasks:
     def gone(self, task: TaskView | FinishedTask) -> None:
         """Clean up after a task that was deleted: what runs of it ends, and its pods go."""
         self._workers.forget(task.key.uid)
-        self._actor.task_is_gone(task.key.uid)
+        self._actor.task_is_gone(task)
         self._let_go(task.key.uid, task.pods if isinstance(task, FinishedTask) else _assigned_pods(task))
 
     def halt(self) -> None:

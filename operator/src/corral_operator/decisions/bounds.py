@@ -54,11 +54,17 @@ def fit(
         execution = ended(_without_what_was_told(execution), Reason.SANDBOX_FAILED, message, now)
     execution = _with_output_cut(_with_texts_cut(execution), settings.status_output_bytes)
     execution = _with_result_refused(execution, now)
-    too_large = [file for file in execution.files if file.content is None and file.content_base64 is None]
+    too_large = [
+        file
+        for file in execution.files
+        if not file.stored and file.content is None and file.content_base64 is None
+    ]
     if execution.succeeded and too_large:
         names = _cut(", ".join(f"{file.path} ({file.size} bytes)" for file in too_large), _NAME_BYTES)
         message = (
-            f"there is no object store, and these files are too large for the task's status: {names}. "
+            f"these files are too large to be brought back: {names}. Bring back less"
+            if settings.artifacts_url
+            else f"there is no object store, and these files are too large for the task's status: {names}. "
             "Bring back less, or configure a store"
         )
         execution = ended(execution, Reason.OUTPUT_LIMIT, message, now, field="spec.outputs")

@@ -1,6 +1,6 @@
 """A plan in the making: the executions as they will stand, and what is to be done. Changed only within one look."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from corral.api import (
@@ -33,6 +33,7 @@ from corral_operator.views import PodView
 #: A task that waits this long is told so in its status; before, the write would cost more than it says.
 _SAY_AFTER = timedelta(seconds=3)
 _ABILITIES = Abilities(images=True, runtime_classes=True)
+_WITH_STORE = replace(_ABILITIES, artifacts=True)
 
 #: Why nothing more of a task may start: the reason, and the same in words.
 Stopped = tuple[Reason, str]
@@ -96,7 +97,7 @@ class Draft:
             catalogue=self.rules.catalogue,
             policy=self.rules.policy,
             secrets={},
-            abilities=_ABILITIES,
+            abilities=_WITH_STORE if self.rules.settings.artifacts_url else _ABILITIES,
             check=self.rules.check,
         )
 

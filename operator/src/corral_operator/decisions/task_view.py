@@ -36,6 +36,12 @@ class TaskView:
     cancel: bool
     labels: dict[str, str]
 
+    @property
+    def has_artifacts(self) -> bool:
+        """Whether something of it is, or may soon be, in the artifact store."""
+        files = () if self.spec is None else self.spec.files
+        return bool(self.status.executions) or any(file.artifact is not None for file in files)
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedTask:
@@ -46,6 +52,8 @@ class FinishedTask:
     pods: tuple[ObjectKey, ...]
     #: When its time to live is over, None if it has none.
     delete_at: datetime | None
+    #: Something of it is in the artifact store.
+    has_artifacts: bool = False
 
 
 def task_of(body: Json) -> TaskView | FinishedTask:
@@ -67,6 +75,7 @@ def task_of(body: Json) -> TaskView | FinishedTask:
             if sandbox.get("podName") and sandbox.get("podUID")
         ),
         delete_at=end + timedelta(seconds=seconds) if end is not None and isinstance(seconds, int) else None,
+        has_artifacts=_has_artifacts(body),
     )
 
 
@@ -103,6 +112,17 @@ def task_view(body: Json) -> TaskView:
         status_problem=status_problem,
         cancel=isinstance(raw, dict) and raw.get("cancel") is True,
         labels=metadata.get("labels") or {},
+    )
+
+
+def _has_artifacts(body: Json) -> bool:
+    files = (body.get("spec") or {}).get("files") or ()
+    executions = (body.get("status") or {}).get("executions") or ()
+    kept = [file for execution in executions for file in execution.get("files") or ()]
+    return (
+        any(isinstance(file, dict) and "artifact" in file for file in files)
+        or any(execution.get("stored") for execution in executions)
+        or any(file.get("stored") for file in kept)
     )
 
 

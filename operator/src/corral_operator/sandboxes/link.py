@@ -11,6 +11,7 @@ from corral.sandbox.pod.allowance import Allowance, most_bytes
 from corral.sandbox.pod.channel import Description, PodChannel
 from corral.sandbox.pod.tokens import token_sha256
 from corral.sandbox.port import ExecutionRequest, Owner
+from corral_operator.sandboxes.incoming import ReadFile
 
 #: The first packets to a new pod may be lost until its network stands; the kernel sends the next one after a second,
 #: a new attempt goes out at once.
@@ -105,6 +106,8 @@ class Link:
         request: ExecutionRequest | None,
         execution: str,
         files: Sequence[InputFile],
+        *,
+        read: ReadFile | None = None,
         on_sent: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Frame]:
         """Start an execution, or find it started, and yield the frames of it to its end, over broken connections.
@@ -114,6 +117,7 @@ class Link:
                 ``NeverStarted`` where there is nothing to attach to and no request.
             ProtocolBrokenError, FrameError: the runner is none of ours, or not any more.
             SandboxLostError: the pod is gone.
+            FileUnavailableError: a file cannot be had; nothing was started.
         """
         position = 0
         self._allowance.left_bytes = most_bytes(request)
@@ -123,7 +127,11 @@ class Link:
             try:
                 if to_start is not None:
                     for file in files:
-                        await channel.put(file.path, file.data, int(file.mode, 8))
+                        mode = int(file.mode, 8)
+                        if read is not None and file.artifact is not None:
+                            await channel.put_as_it_comes(file.path, read(file), mode)
+                        else:
+                            await channel.put(file.path, file.data, mode)
                     # Before it is sent: whether it arrived is what the next connection asks.
                     self.description = Description(owner, (*described.executions, execution))
                     await channel.start(to_start)

@@ -3,11 +3,22 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from corral.api import ExecutionError, ExecutionStatus, FrameError, InputFile, Reason
+from corral.api import (
+    ExecutionError,
+    ExecutionResult,
+    ExecutionStatus,
+    FileChunk,
+    Frame,
+    FrameError,
+    InputFile,
+    Reason,
+)
 from corral.sandbox.errors import ProtocolBrokenError, RequestRefusedError, SandboxLostError
 from corral.sandbox.execution import Record, refusal_result, with_text_result
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.decisions.observed import RunView
+from corral_operator.sandboxes.incoming import FileUnavailableError, ReadFile
+from corral_operator.sandboxes.leaving import Leaving
 from corral_operator.sandboxes.link import Link
 
 #: A runner ends its tool at the deadline and says so; this much later somebody asks it why it did not.
@@ -27,6 +38,8 @@ class Run:
         files: Sequence[InputFile],
         *,
         start_seconds: float,
+        read: ReadFile | None = None,
+        leaving: Leaving | None = None,
     ) -> None:
         """Prepare.
 
@@ -37,7 +50,11 @@ class Run:
             record: of the attempt.
             files: for the workspace.
             start_seconds: how long it may take until the runner has been told.
+            read: gives the content of those that the artifact store has; None: there are none.
+            leaving: keeps what is too large for a status; None: there is nowhere.
         """
+        self._read = read
+        self.leaving = leaving
         self._start_seconds = start_seconds
         self._link = link
         self._owner = owner
@@ -45,6 +62,7 @@ class Run:
         self.record = record
         self._files = files
         self._cancelled = False
+        self._clock: asyncio.Timeout | None = None
 
     async def cancel(self) -> None:
         """Ask the runner to end it. A runner that cannot be reached is asked again when it can."""
@@ -67,6 +85,7 @@ class Run:
         sent = False
         try:
             async with asyncio.timeout(None if self._request is None else self._start_seconds) as clock:
+                self._clock = clock
 
                 def start_the_clock() -> None:
                     nonlocal sent
@@ -81,6 +100,9 @@ class Run:
                 return RunView(lost="its runner did not answer in time", began=False)
         except RequestRefusedError as error:
             return self._refused(error)
+        except FileUnavailableError as error:
+            problem = ExecutionError(type=error.kind, message=str(error), field=error.field)
+            return RunView(ended=self.record.refused(error.reason, str(error), problem))
         except (FrameError, ProtocolBrokenError) as error:
             return RunView(
                 ended=self._ended(Reason.SANDBOX_FAILED, str(error), type(error).__name__), began=True
@@ -94,10 +116,13 @@ class Run:
 
     async def _frames(self, on_sent: Callable[[], None]) -> RunView:
         name = self.record.name
-        async for frame in self._link.follow(self._owner, self._request, name, self._files, on_sent):
+        frames = self._link.follow(
+            self._owner, self._request, name, self._files, read=self._read, on_sent=on_sent
+        )
+        async for frame in frames:
             if frame.execution not in {None, name}:
                 continue
-            result = self.record.take(frame)
+            result = await self._take(frame)
             if result is not None:
                 if self._request is not None:
                     result = with_text_result(self._request, self.record, result)
@@ -106,6 +131,19 @@ class Run:
                 self._cancelled = False
                 await self._link.send({"op": "cancel"})
         raise SandboxLostError("the runner ended without a result")
+
+    async def _take(self, frame: Frame) -> ExecutionResult | None:
+        if self.leaving is None or not self.leaving.takes(frame):
+            return self.record.take(frame)
+        # A store that takes its time takes none of the tool's.
+        loop, clock = asyncio.get_running_loop(), self._clock
+        deadline, began = None if clock is None else clock.when(), loop.time()
+        if clock is not None and deadline is not None:
+            clock.reschedule(None)
+        await self.leaving.take(frame)
+        if clock is not None and deadline is not None:
+            clock.reschedule(deadline + loop.time() - began)
+        return None if isinstance(frame, FileChunk) else self.record.take(frame)
 
     def _refused(self, error: RequestRefusedError) -> RunView:
         if error.code in {"OwnedByAnother", "NeverStarted"} or self._request is None:

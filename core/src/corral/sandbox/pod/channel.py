@@ -125,6 +125,24 @@ class PodChannel(RunnerChannel):
             assert self._lost is not None
             raise self._loss(self._lost)
 
+    async def put_as_it_comes(self, path: str, pieces: AsyncIterator[bytes], mode: int) -> None:
+        """Write a file whose content need not be in memory at once: no more is taken than the runner reads.
+
+        Raises:
+            RequestRefusedError: the runner refused it.
+            SandboxLostError: the connection has ended.
+        """
+        append = False
+        async for piece in pieces:
+            await self.put(path, piece, mode, append=append)
+            append = True
+            if not self._writable.is_set():
+                await self._writable.wait()
+            if self._refusal is not None:
+                raise self._refusal
+        if not append:
+            await self.put(path, b"", mode)
+
     async def described(self) -> Description:
         """Wait until the runner has said who it is, and whom it serves.
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import posixpath
 import shutil
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -14,12 +14,14 @@ from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractBufferedFile
 
-from corral_gateway.artifacts.port import ArtifactError, ArtifactMissingError
+from corral.artifacts.port import ArtifactError, ArtifactMissingError
 
 #: Uploads and downloads at once; each has a thread, so that none holds the event loop, whatever the store.
 _THREADS = 8
 _PIECE_BYTES = 256 * 1024
+_PART_BYTES = 5 << 20
 
 _T = TypeVar("_T")
 
@@ -27,18 +29,21 @@ _T = TypeVar("_T")
 class FsspecStore:
     """Implements ``ArtifactStore``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, attempts: int = 3) -> None:
         """Use a place; nothing is asked of it yet.
 
         Args:
             url: such as ``s3://bucket/prefix``, or a path. Credentials and endpoint of a store come from its own
                 environment variables, such as ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``.
+            attempts: how often S3 is asked before a request has failed, with pauses of one to twenty seconds.
 
         Raises:
             ValueError: fsspec knows no such protocol, or what speaks it is not installed.
         """
         try:
-            self._files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+            self._files, root = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, skip_instance_cache=True, **_options(url, attempts)
+            )
         except ImportError as error:
             raise ValueError(str(error)) from None
         self._root = root.rstrip("/")
@@ -48,6 +53,19 @@ class FsspecStore:
     async def put(self, uid: str, name: str, content: bytes | BinaryIO) -> None:
         """Keep a content; see ``ArtifactStore``."""
         await self._do(self._put, self._key(uid, name), content)
+
+    async def writer(self, uid: str, name: str) -> "FsspecWriter":
+        """Begin a content; see ``ArtifactStore``."""
+        key = self._key(uid, name)
+        return FsspecWriter(await self._do(self._open, key), partial(self._do, self._sync, key), self._do)
+
+    async def move(self, uid: str, other: str, name: str) -> None:
+        """Give a content to another task; see ``ArtifactStore``."""
+        await self._do(self._move, self._key(uid, name), self._key(other, name))
+
+    async def size(self, uid: str, name: str) -> int:
+        """Return a content's size; see ``ArtifactStore``."""
+        return int(await self._do(self._files.size, self._key(uid, name)))
 
     async def get(self, uid: str, name: str) -> bytes:
         """Return a content; see ``ArtifactStore``."""
@@ -93,16 +111,34 @@ class FsspecStore:
     def _key(self, *names: str) -> str:
         return posixpath.join(self._root, *names)
 
-    def _put(self, key: str, content: bytes | BinaryIO) -> None:
+    def _make_room(self, key: str) -> None:
         if self._local:
             Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
             Path(key).parent.mkdir(mode=0o700, exist_ok=True)
+
+    def _open(self, key: str) -> BinaryIO:
+        self._make_room(key)
+        # S3 takes no smaller part but the last.
+        opened: BinaryIO = self._files.open(key, "wb", block_size=_PART_BYTES)
+        return opened
+
+    def _move(self, key: str, other: str) -> None:
+        self._make_room(other)
+        self._files.cp_file(key, other)
+        self._sync(other)
+        self._files.rm_file(key)
+
+    def _put(self, key: str, content: bytes | BinaryIO) -> None:
+        self._make_room(key)
         if isinstance(content, bytes):
             self._files.pipe_file(key, content)
         else:
             content.seek(0)
             with self._files.open(key, "wb") as kept:
                 shutil.copyfileobj(content, kept, _PIECE_BYTES)
+        self._sync(key)
+
+    def _sync(self, key: str) -> None:
         if self._local:  # what a status tells of survives a crash of the machine, as the status does
             for path, flags in ((key, os.O_RDONLY), (posixpath.dirname(key), os.O_RDONLY | os.O_DIRECTORY)):
                 descriptor = os.open(path, flags)
@@ -133,6 +169,59 @@ class FsspecStore:
             raise ArtifactError(
                 f"the artifact store failed: {type(error).__name__}: {str(error)[:300]}"
             ) from error
+
+
+class FsspecWriter:
+    """Implements ``ArtifactWriter``."""
+
+    def __init__(
+        self,
+        opened: BinaryIO,
+        sync: Callable[[], Awaitable[None]],
+        do: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._opened = opened
+        self._sync = sync
+        self._do = do
+        self._pending = bytearray()
+
+    async def write(self, data: bytes) -> None:
+        """Add to the content; see ``ArtifactWriter``."""
+        self._pending += data
+        if len(self._pending) >= _PIECE_BYTES:
+            await self._flush()
+
+    async def close(self) -> None:
+        """End it; see ``ArtifactWriter``."""
+        await self._flush()
+        await self._do(self._opened.close)
+        await self._sync()
+
+    async def discard(self) -> None:
+        """Give it up; see ``ArtifactWriter``."""
+        self._pending.clear()
+        with contextlib.suppress(ArtifactError):
+            await self._do(_abandon, self._opened)
+
+    async def _flush(self) -> None:
+        piece, self._pending = bytes(self._pending), bytearray()
+        await self._do(self._opened.write, piece)
+
+
+def _abandon(opened: Any) -> None:
+    if isinstance(opened, AbstractBufferedFile):
+        opened.closed = True  # else its end, by the collector, would keep its beginning
+        opened.discard()
+    else:
+        opened.close()
+
+
+def _options(url: str, attempts: int) -> dict[str, Any]:
+    """Return what an S3 client is told: one that waits for ever for a server that is gone helps nobody."""
+    if not url.startswith("s3://"):
+        return {}
+    retries = {"mode": "standard", "max_attempts": attempts}
+    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": retries}}
 
 
 def _changed(entry: dict[str, Any]) -> datetime:

@@ -18,7 +18,7 @@ from corral.api import (
     Reason,
     StoredContent,
 )
-from corral_gateway.artifacts.names import file_name, stored_name
+from corral.artifacts.names import file_name, stored_name
 
 #: Bytes of each stream that stand in a status; the same as the operator's.
 STATUS_OUTPUT_BYTES = 65536

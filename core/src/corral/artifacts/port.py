@@ -1,4 +1,4 @@
-"""What the gateway asks of whatever keeps artifacts."""
+"""What the gateway and the operator ask of whatever keeps artifacts."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -13,11 +13,47 @@ class ArtifactMissingError(ArtifactError):
     """The store has nothing under this key."""
 
 
+class ArtifactWriter(Protocol):
+    """A content that is kept as it comes. Every method may raise ``ArtifactError``."""
+
+    async def write(self, data: bytes) -> None:
+        """Add to the content; returns when there is room for more."""
+        ...
+
+    async def close(self) -> None:
+        """End it. When this returns it is kept, and not before."""
+        ...
+
+    async def discard(self) -> None:
+        """Give it up; what was there under its name before may be gone."""
+        ...
+
+
 class ArtifactStore(Protocol):
     """Keeps bytes under keys ``UID/NAME``: all of a task's go with it. Every method may raise ``ArtifactError``."""
 
     async def put(self, uid: str, name: str, content: bytes | BinaryIO) -> None:
         """Keep a content, or all that a file holds. When this returns it is kept."""
+        ...
+
+    async def writer(self, uid: str, name: str) -> ArtifactWriter:
+        """Begin a content whose size is not known yet; some megabytes of it are in memory at a time."""
+        ...
+
+    async def move(self, uid: str, other: str, name: str) -> None:
+        """Give a task's content to another task, without reading it.
+
+        Raises:
+            ArtifactMissingError: there is none.
+        """
+        ...
+
+    async def size(self, uid: str, name: str) -> int:
+        """Return how many bytes a content has.
+
+        Raises:
+            ArtifactMissingError: there is none.
+        """
         ...
 
     async def get(self, uid: str, name: str) -> bytes:
