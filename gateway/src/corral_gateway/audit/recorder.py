@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 #: Records in one transaction.
 _BATCH = 500
-#: What is written behind waits so long for more: a crash may lose so much of it.
+#: What is written behind waits so long for more at most, ...
 _LINGER_SECONDS = 0.05
+#: ... and no longer than until nothing came for so long: who calls one after the other does not meet it.
+_LULL_SECONDS = 0.005
 #: So many may wait before new requests, also those that only read, are refused.
 MOST_WAITING = 10_000
 #: Beyond this, what comes is counted and no longer kept: some other program's tasks may end without bound.
@@ -194,8 +196,12 @@ class Recorder:
         loop = asyncio.get_running_loop()
         if not self._waiting and not self._closing:
             await _set_within(self._wake, min(self._sign_at, self._flood_at) - loop.time())
-        if not self._closing:
-            await _set_within(self._urgent, _LINGER_SECONDS)
+        written_at = loop.time() + _LINGER_SECONDS
+        while not self._closing and not self._urgent.is_set() and loop.time() < written_at:
+            count = len(self._waiting)
+            await _set_within(self._urgent, _LULL_SECONDS)
+            if len(self._waiting) == count:
+                break
         self._wake.clear()
         self._urgent.clear()
         if loop.time() >= self._flood_at:
