@@ -8,6 +8,7 @@ import pytest
 from chart.rendering import Object, RenderError, of_kind, one, render
 from chart.test_values import DEFAULTS
 from corral.api import PermissionLevel
+from corral_gateway.ending import LAST_SECONDS
 from corral_gateway.settings import Settings
 
 ISSUER = {
@@ -253,11 +254,20 @@ def test_B13_it_is_probed_where_it_listens_and_ends_gently() -> None:
         "grpc": 50051,
         "metrics": 2113,
     }
-    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+    for name in ("startupProbe", "livenessProbe"):
         assert container[name]["httpGet"] == {"path": "/health", "port": "http"}
-    drain = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    # The gateway itself takes up to twenty seconds to write down what runs.
-    assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 10
+    assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "http"}
+
+
+def test_B13_it_is_killed_no_sooner_than_it_can_have_ended() -> None:
+    def seconds(**values: int) -> tuple[float, float, float]:
+        spec = gateway(with_gateway({}, **values))["spec"]["template"]["spec"]
+        settings = environment(with_gateway({}, **values))
+        drain, grace = float(settings["CORRAL_DRAIN_SECONDS"]), float(settings["CORRAL_GRACE_SECONDS"])
+        return drain, grace, spec["terminationGracePeriodSeconds"] - drain - grace
+
+    assert seconds() == (5, Settings.model_fields["grace_seconds"].default, LAST_SECONDS)
+    assert seconds(drainSeconds=0, graceSeconds=120) == (0, 120, LAST_SECONDS)
 
 
 # --- who may reach it, and whom it ---

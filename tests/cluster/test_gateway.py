@@ -1,5 +1,6 @@
 """The gateway in front of the operator: a real process, a real API server, and what breaks between them."""
 
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +27,12 @@ def start(
 ) -> Callable[..., Generator[Gateway]]:
     """Return what starts gateways for the namespace with the pool."""
 
-    def begin(proxy: Proxy | None = None, directory: Path | None = None) -> Generator[Gateway]:
+    def begin(proxy: Proxy | None = None, directory: Path | None = None, **more: str) -> Generator[Gateway]:
         place = directory or tmp_path_factory.mktemp("gateway")
         kubeconfig = write_kubeconfig(
             place / "kubeconfig", gateway_token, None if proxy is None else proxy.url
         )
-        settings = {"CORRAL_OPERATOR_NAMESPACE": operator.namespace}
+        settings = {"CORRAL_OPERATOR_NAMESPACE": operator.namespace, **more}
         with gateway_at(place, kubeconfig, warm.name, **settings) as gateway:
             yield gateway
 
@@ -228,7 +229,9 @@ def test_B13_while_the_api_server_is_away_tasks_are_refused_and_waiters_wait(
         warm.ended(answer.json()["metadata"]["name"])
         assert not waits.done()
         eventually(lambda: f"{connected} 0.0" in httpx.get(proxied.metrics_url).text)
+        assert problem_of(client.get("/ready")) == (503, "NotReady")
         proxy.is_away = False
+        eventually(lambda: client.get("/ready").status_code == 200)
         assert waits.result().json()["status"]["reason"] == "Completed"
 
 
@@ -248,6 +251,36 @@ def test_B13_a_restarted_gateway_goes_on_with_the_tasks_there_are(
             assert client.get(where, params=WAIT).json()["status"]["reason"] == "Completed"
             rest = events_of(client.get(f"{where}/events", headers={"Last-Event-ID": str(began[0])}).text)
             assert [kind for _, kind, _ in rest] == ["output", "output", "ended", "finished"]
+
+
+def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
+    start: Callable[..., Generator[Gateway]], other_gateway: Gateway
+) -> None:
+    task = {"tool": "shell", "arguments": {"command": "for i in $(seq 20); do echo $i; sleep 0.5; done"}}
+    call = {"tool_name": "shell", "parameters": task["arguments"]}
+    for ending in start(CORRAL_GRACE_SECONDS="2"):
+        with (
+            ending.caller("ends") as client,
+            other_gateway.caller("ends") as other,
+            ThreadPoolExecutor(3) as pool,
+        ):
+            where = client.post("/v1/tasks", json=task).headers["location"]
+            following = pool.submit(client.get, f"{where}/events")
+            waiting = pool.submit(client.get, where, params=WAIT)
+            calling = pool.submit(client.post, "/tools/execute", json=call)
+            eventually(lambda: len(client.get("/v1/tasks?phase=Running").json()["items"]) == 2, seconds=60)
+            ending.process.send_signal(signal.SIGTERM)
+            assert waiting.result().json()["status"]["phase"] == "Running"
+            assert problem_of(calling.result()) == (503, "HandedOver")
+            told = events_of(following.result().text)
+            assert "finished" not in {kind for _, kind, _ in told}
+            rest = events_of(other.get(f"{where}/events", headers={"Last-Event-ID": str(told[-1][0])}).text)
+            text = "".join(data["text"] for _, kind, data in [*told, *rest] if kind == "output")
+            assert text == "".join(f"{number}\n" for number in range(1, 21))
+            assert (rest[-1][1], rest[-1][2]["reason"]) == ("finished", "Completed")
+            ended = other.get(calling.result().headers["location"], params=WAIT).json()
+            assert ended["status"]["reason"] == "Completed"
+            assert ending.process.wait(timeout=30) == 0
 
 
 def test_B13_lists_have_stable_pages(gateway: Gateway) -> None:

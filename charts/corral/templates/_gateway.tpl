@@ -82,6 +82,8 @@ CORRAL_GRPC_TLS_KEY: /etc/corral/tls/tls.key
 CORRAL_AUDIT_KEY: /etc/corral/audit/{{ .Values.gateway.audit.signingKeySecret.key }}
 {{- end }}
 CORRAL_FIRST_KEY: "false"
+CORRAL_DRAIN_SECONDS: {{ .Values.gateway.drainSeconds | int | quote }}
+CORRAL_GRACE_SECONDS: {{ .Values.gateway.graceSeconds | int | quote }}
 CORRAL_LOG_FORMAT: {{ .Values.gateway.logFormat | quote }}
 CORRAL_RATE_LIMIT_CALLER: {{ .Values.gateway.rateLimits.caller | quote }}
 CORRAL_RATE_LIMIT_GLOBAL: {{ .Values.gateway.rateLimits.all | quote }}

@@ -1,7 +1,7 @@
 """The gateway as an ASGI application."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,12 @@ from corral_gateway.audit.trail import AuditTrail
 from corral_gateway.breakers.breakers import breakers_of
 from corral_gateway.budgets import router as budget_routes
 from corral_gateway.budgets.budgets import Budgets
+from corral_gateway.ending import Ending
 from corral_gateway.entrance import Entrance
 from corral_gateway.grpc.server import GrpcServer
 from corral_gateway.identity import router as identity
 from corral_gateway.identity.wiring import authentication_of
+from corral_gateway.life import Life, Readiness, Waiters
 from corral_gateway.measuring import Measuring
 from corral_gateway.metrics import Metrics
 from corral_gateway.policy import CallerPolicies
@@ -35,7 +37,7 @@ from corral_gateway.tasks import router as tasks
 from corral_gateway.tasks.host_access import NoHostPaths
 from corral_gateway.tasks.maxima import Maxima
 from corral_gateway.tasks.service import Guard, TaskService
-from corral_gateway.tasks.wiring import engine_for
+from corral_gateway.tasks.wiring import Engine, engine_for
 from corral_gateway.tools import registration_router
 from corral_gateway.tools import router as tools
 from corral_gateway.tools.execution import ToolExecution
@@ -55,6 +57,16 @@ _EXPOSED = (
     "X-RateLimit-Reset",
     "X-Request-ID",
 )
+_ROUTERS = (
+    health.router,
+    identity.router,
+    tasks.router,
+    files_router.router,
+    tools.router,
+    registration_router.router,
+    audit_router.router,
+    budget_routes.router,
+)
 _DESCRIPTION = """Runs what AI agents want to run, each tool call alone in a single-use sandbox.
 
 Requests need a key, sent as `X-API-Key: corral_…` or `Authorization: Bearer corral_…`; on `/docs`, *Authorize* takes
@@ -73,7 +85,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     Raises:
         ListenError: gRPC cannot listen where the settings say.
     """
-    metrics = Metrics()
+    metrics, gateway_life, waiters = Metrics(), Life(), Waiters()
     limits = RateLimits(settings, metrics)
     authentication = authentication_of(settings, database)
     tracing = None if settings.traces_endpoint is None else Tracing.to(settings.traces_endpoint)
@@ -82,7 +94,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     metrics.audit_waiting.set_function(lambda: audit.waiting)
     budgets, breakers = Budgets(settings, database, metrics), breakers_of(settings)
     observers: list[TaskObserver] = [metrics, policies, audit.auditing, budgets]
-    guards: list[Guard] = [NoHostPaths(), Maxima(settings), policies, limits]
+    guards: list[Guard] = [gateway_life, NoHostPaths(), Maxima(settings), policies, limits]
     if breakers is not None:
         observers.append(breakers)
         guards.append(breakers)
@@ -92,10 +104,7 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
     # The last one: what it holds is written down.
     guards.append(budgets)
     engine = engine_for(runs, database, settings, observers, policy_of=policies.of, budgets=budgets)
-    metrics.active_tasks.set_function(engine.active)
-    metrics.waiting_tasks.set_function(engine.waiting)
-    if engine.is_current is not None:
-        metrics.cluster_connected.set_function(engine.is_current)
+    _show(engine, metrics)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
@@ -112,13 +121,16 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
                 await part.start()
             await audit.start()
             await budgets.start(engine.executor)
+            ending.enter_context(gateway_life.serving())
             if grpc is not None:
                 ending.push_async_callback(grpc.close)
                 await grpc.start()
             yield
 
     app = FastAPIOffline(title="Corral", version=__version__, description=_DESCRIPTION, lifespan=life)
-    service = TaskService(engine.executor, engine.tools, guards, engine.artifacts, audit.auditing)
+    service = TaskService(
+        engine.executor, engine.tools, guards, engine.artifacts, audit.auditing, waiters=waiters
+    )
     # Tools that work in a directory that outlives them answer for what is in it now.
     cache = ResultCache(settings.result_cache_size if settings.workspace_root is None else 0)
     services = app.state.services = Services(
@@ -130,35 +142,46 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         ToolExecution(service, cache, [metrics, audit.auditing]),
         audit,
         budgets,
+        Readiness(gateway_life, lambda: audit.failing, engine.is_current),
         engine.registry,
         engine.runs_images,
         engine.retention,
     )
     grpc = app.state.grpc = GrpcServer.listening(services, tracing) if settings.grpc_port else None
-    for router in (
-        health.router,
-        identity.router,
-        tasks.router,
-        files_router.router,
-        tools.router,
-        registration_router.router,
-        audit_router.router,
-        budget_routes.router,
-    ):
+    app.state.ending = Ending(
+        gateway_life,
+        engine.executor,
+        waiters,
+        grpc,
+        drain_seconds=settings.drain_seconds,
+        grace_seconds=settings.grace_seconds,
+    )
+    for router in _ROUTERS:
         app.include_router(router)
     problems.install(app)
     pages.describe(app)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            # Callers send keys in headers, never cookies: a page of another origin has nothing to ride on.
-            allow_credentials=False,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"],
-            expose_headers=_EXPOSED,
-        )
+        _let_pages_call(app, settings.cors_origins)
     app.add_middleware(
         Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing, entrance=services.entrance
     )
     return app
+
+
+def _let_pages_call(app: FastAPI, origins: Sequence[str]) -> None:
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        # Callers send keys in headers, never cookies: a page of another origin has nothing to ride on.
+        allow_credentials=False,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key"],
+        expose_headers=_EXPOSED,
+    )
+
+
+def _show(engine: Engine, metrics: Metrics) -> None:
+    metrics.active_tasks.set_function(engine.active)
+    metrics.waiting_tasks.set_function(engine.waiting)
+    if engine.is_current is not None:
+        metrics.cluster_connected.set_function(engine.is_current)

@@ -14,7 +14,7 @@ _SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "corral_…"},
     "bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token."},
 }
-_OPEN = frozenset({"/health"})
+_OPEN = frozenset({"/health", "/ready"})
 
 
 def describe(app: FastAPI) -> None:

@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection
 from corral_gateway.audit.trail import AuditTrail
 from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.entrance import Entrance
+from corral_gateway.life import Readiness
 from corral_gateway.metrics import Metrics
 from corral_gateway.settings import Settings
 from corral_gateway.tasks.retention import Retention
@@ -30,6 +31,7 @@ class Services:
     execution: ToolExecution
     audit: AuditTrail
     budgets: Budgets
+    readiness: Readiness
     #: Takes tools in; None: they come from elsewhere.
     registry: ToolRegistry | None = None
     #: Tools may run in images of their own.

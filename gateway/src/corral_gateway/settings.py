@@ -110,6 +110,12 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535, alias="CORRAL_METRICS_PORT")] = 2113
     """CORRAL_METRICS_PORT: of Prometheus metrics, on the same address, open to whoever reaches it; 0: none."""
 
+    # --- how it ends ---
+    drain_seconds: Annotated[float, Field(ge=0, le=300, alias="CORRAL_DRAIN_SECONDS")] = 0
+    """CORRAL_DRAIN_SECONDS: told to end, it says so long that it is not ready, and takes everything in still."""
+    grace_seconds: Annotated[float, Field(ge=0, le=3600, alias="CORRAL_GRACE_SECONDS")] = 30
+    """CORRAL_GRACE_SECONDS: after that, tasks that run and requests that wait have so long to end."""
+
     # --- where tasks run ---
     executor: Annotated[Literal["embedded", "cluster"], Field(alias="CORRAL_EXECUTOR")] = "embedded"
     """CORRAL_EXECUTOR: ``embedded``, sandboxes on this machine; ``cluster``, AgentTasks that an operator runs."""

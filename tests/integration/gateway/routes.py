@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from corral_gateway.identity.roles import Scope
 
 #: What is open to everybody; a new route is closed, or is put here on purpose.
-OPEN = {"/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+OPEN = {"/health", "/ready", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
 #: What /docs and /redoc are made of.
 PAGES = "/static-offline-docs"
 

@@ -39,7 +39,9 @@ def serving(
 ) -> Iterator[tuple[str, Path, "subprocess.Popen[bytes]"]]:
     """Serve on a free port; yield its address, its log and its process."""
     log = directory / "serve.log"
-    env = {**os.environ, "PORT": "0", "CORRAL_METRICS_PORT": str(metrics_port), **settings}
+    # What a test leaves running is not waited for; tests of the end say how long.
+    defaults = {"PORT": "0", "CORRAL_METRICS_PORT": str(metrics_port), "CORRAL_GRACE_SECONDS": "0"}
+    env = {**os.environ, **defaults, **settings}
     with log.open("wb") as file:
         process = subprocess.Popen(command, cwd=directory, env=env, stdout=file, stderr=file)
     try:

@@ -1,5 +1,6 @@
 """While the audit cannot be written, nothing new is begun, and nothing that runs is lost."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection
 
 from corral.api import (
@@ -22,9 +24,12 @@ from corral.api import (
     Reason,
     Usage,
 )
+from corral.grpc.v1 import agent_pb2 as pb
+from corral.grpc.v1 import agent_pb2_grpc as pb_grpc
 from corral_gateway.audit.records import Kind, OfTheAudit
 from eventually import eventually
 from integration.gateway.audited import recorded, rows, verdict_of
+from integration.gateway.calling import grpc_of
 from integration.gateway.running import CALCULATE, gateway_in, problem
 from integration.gateway.serving import CORRAL
 
@@ -86,10 +91,14 @@ def test_M8_a_full_disk_refuses_new_work_says_so_and_loses_nothing_that_runs(tmp
                 "degraded",
                 "the audit cannot be written: the disk is full",
             )
+            unready = caller.get("/ready")
+            assert problem(unready) == (503, "NotReady")
+            assert unready.json()["detail"] == "the audit cannot be written: the disk is full"
             assert caller.get("/v1/tools").status_code == 200, "what only looks goes on"
             assert caller.get(f"/v1/tasks/{uid}?wait=6s").status_code == 200, "it ends while the disk is full"
             filler.unlink()
             eventually(lambda: caller.get("/health").json()["status"], lambda status: status == "healthy")
+            assert caller.get("/ready").status_code == 200
             ended = caller.get(f"/v1/tasks/{uid}?wait=30s").json()
             assert ended["status"]["reason"] == "Completed"
             assert ended["status"]["executions"][0]["output"]["stdout"] == "kept\n"
@@ -114,13 +123,7 @@ async def test_M8_what_waited_is_written_when_the_database_takes_it_again(tmp_pa
     async with gateway_in(tmp_path) as gateway, await gateway.caller() as caller:
         await recorded(tmp_path, "SELECT * FROM audit_log")
         database = gateway.services.audit.store.database
-
-        def full(connection: Connection) -> None:
-            # SQLite itself then says what it says of a full disk; the page count holds for this connection.
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-
-        await database.transaction(full)
+        await database.transaction(_full)
         answer = await caller.post("/v1/tasks", json=CALCULATE)
         for _ in range(40):
             if answer.status_code == 503:
@@ -131,14 +134,56 @@ async def test_M8_what_waited_is_written_when_the_database_takes_it_again(tmp_pa
         assert before > 0
         assert (await caller.get("/v1/tools")).status_code == 200
         assert gateway.services.audit.waiting > before, "kept until it can be written"
-        await database.transaction(
-            lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1073741823")
-        )
+        await database.transaction(_with_room)
         await recorded(tmp_path, "SELECT * FROM audit_log WHERE kind = 'audit.interrupted'")
         assert (await caller.post("/v1/tasks?wait=60s", json=CALCULATE)).status_code == 201
     found = rows(tmp_path, "SELECT * FROM requests WHERE reason = 'AuditUnavailable'")
     assert sum(row["count"] for row in found) >= 1
     assert (await verdict_of(tmp_path)).holds
+
+
+def _full(connection: Connection) -> None:
+    """Have SQLite itself say what it says of a full disk; the page count holds for this connection."""
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+
+def _with_room(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA max_page_count = 1073741823")
+
+
+async def test_B13_grpc_says_that_it_does_not_serve_while_nothing_can_be_written(tmp_path: Path) -> None:
+    async with (
+        gateway_in(tmp_path) as gateway,
+        grpc_of(gateway) as door,
+        door.channel() as channel,
+        await gateway.caller() as caller,
+    ):
+        health, stub = health_pb2_grpc.HealthStub(channel), pb_grpc.AgentServiceStub(channel)
+
+        async def said() -> tuple[int, int, bool]:
+            whole = await health.Check(health_pb2.HealthCheckRequest())
+            service = await health.Check(
+                health_pb2.HealthCheckRequest(service="corral.agent.v1.AgentService")
+            )
+            own = await stub.HealthCheck(pb.HealthCheckRequest())
+            return whole.status, service.status, own.healthy
+
+        async def until(wanted: tuple[int, int, bool]) -> None:
+            async with asyncio.timeout(20):
+                while await said() != wanted:
+                    await caller.post("/v1/tasks", json=CALCULATE, headers={"User-Agent": "x" * 250})
+
+        serving, not_serving = (
+            health_pb2.HealthCheckResponse.SERVING,
+            health_pb2.HealthCheckResponse.NOT_SERVING,
+        )
+        assert await said() == (serving, serving, True)
+        database = gateway.services.audit.store.database
+        await database.transaction(_full)
+        await until((not_serving, not_serving, False))
+        await database.transaction(_with_room)
+        await until((serving, serving, True))
 
 
 async def test_M8_so_many_records_wait_that_reading_is_refused_too(tmp_path: Path) -> None:

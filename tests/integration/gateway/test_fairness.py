@@ -61,8 +61,8 @@ async def test_B4_without_fairness_the_flood_goes_first(tmp_path: Path) -> None:
     """The counter-proof: one line for all, as if everybody were one caller."""
 
     class OneLine(FairQueue[Ticket]):
-        def join(self, _caller: str, item: Ticket, priority: int = 0) -> None:
-            super().join("all", item, priority)
+        def join(self, _caller: str, item: Ticket, priority: int = 0, *, promised: bool = False) -> None:
+            super().join("all", item, priority, promised=promised)
 
         def leave(self, _caller: str) -> None:
             super().leave("all")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from corral_gateway.ending import LAST_SECONDS
 from corral_gateway.settings import Settings
 from integration.gateway.serving import CORRAL
 
@@ -44,6 +45,13 @@ def test_A11_the_service_has_no_rights_and_its_sandboxes_can_be_made() -> None:
     ):
         assert name not in found, name
     assert not {"@mount", "@privileged"} & set(found["SystemCallFilter"].lstrip("~").split())
+
+
+def test_B13_the_service_is_killed_no_sooner_than_it_can_have_ended() -> None:
+    fields = Settings.model_fields
+    longest = fields["drain_seconds"].default + fields["grace_seconds"].default + LAST_SECONDS
+    assert float(service()["TimeoutStopSec"]) >= longest
+    assert service()["KillMode"] == "mixed"  # sandboxes are not told with it: what runs in them goes on
 
 
 def test_A11_no_key_is_printed_to_the_journal() -> None:

@@ -77,5 +77,5 @@ async def test_B13_a_call_whose_task_waits_while_the_gateway_ends_is_told_so(tmp
         await eventually_async(lambda: gateway.executor.places.waiting == 1)
         await gateway.executor.close()
         answer = await waiting
-    assert problem(answer) == (503, "Ending")
-    assert "goes on after its next start" in answer.json()["detail"]
+    assert problem(answer) == (503, "HandedOver")
+    assert "after the next start" in answer.json()["detail"]

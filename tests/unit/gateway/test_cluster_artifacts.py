@@ -16,6 +16,7 @@ from corral.artifacts.names import input_name
 from corral.artifacts.port import ArtifactError
 from corral_gateway.audit.auditing import Auditing
 from corral_gateway.identity.caller import Caller
+from corral_gateway.life import Waiters
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
 from corral_gateway.tasks.cluster.tools import ClusterTools
@@ -43,7 +44,7 @@ async def _service(server: _Server, url: str) -> AsyncIterator[tuple[TaskService
     settings = Settings(_env_file=None, CORRAL_ARTIFACTS_URL=url, CORRAL_NAMESPACE="team")
     engine = cluster_engine(server, server, settings, [])
     audit = Auditing(cast("Any", _Recorder()))
-    service = TaskService(engine.executor, engine.tools, [], engine.artifacts, audit)
+    service = TaskService(engine.executor, engine.tools, [], engine.artifacts, audit, waiters=Waiters())
     for part in engine.parts:
         await part.start()
     assert isinstance(engine.tools, ClusterTools)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What runs gets so long to be written down when the gateway is told to end.
-_SHUTDOWN_SECONDS = 20
+#: When all has ended, who reads their last answer slowly gets so long.
+_LAST_ANSWER_SECONDS = 3
 
 
 def serve() -> None:
@@ -104,12 +104,12 @@ async def _serve(settings: "Settings") -> None:
             ),
             ws="none",
             timeout_keep_alive=settings.keep_alive_seconds,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            timeout_graceful_shutdown=_LAST_ANSWER_SECONDS,
             server_header=False,
             access_log=False,  # the outermost middleware writes a line that knows the caller
             log_config=None,
         )
-        await HttpServer(config, app.state.grpc).serve()
+        await HttpServer(config, app.state.ending).serve()
 
 
 @asynccontextmanager
@@ -120,7 +120,10 @@ async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | Kuber
 
     if settings.executor == "embedded":
         _refuse_workspace_of_root(settings)
-        async with AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings)) as client:
+        async with (
+            _alone(settings),
+            AsyncClient(waiting=settings.waiting_sandboxes, policy=policy_of(settings)) as client,
+        ):
             yield client
         return
     from kubernetes.aio.config import ConfigException
@@ -136,6 +139,20 @@ async def _what_runs(settings: "Settings") -> "AsyncIterator[AsyncClient | Kuber
         yield cluster
     finally:
         await cluster.close()
+
+
+@asynccontextmanager
+async def _alone(settings: "Settings") -> "AsyncIterator[None]":
+    from corral_gateway.storage.instance import DirectoryInUseError, alone_in
+
+    try:
+        async with alone_in(settings.data_directory):
+            yield
+    except DirectoryInUseError:
+        raise bad_input(
+            f"CORRAL_DATA_DIR: a gateway runs tasks from {settings.data_directory.resolve()}",
+            "wait for its end, or name another directory: each gateway has one of its own",
+        ) from None
 
 
 def _refuse_taken_port(settings: "Settings") -> None:

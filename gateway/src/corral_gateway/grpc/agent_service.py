@@ -36,11 +36,6 @@ class AgentService(pb_grpc.AgentServiceServicer):
         self._attendance = attendance
         self._capabilities = Capabilities()
         self._began = time.monotonic()
-        self._serving = True
-
-    def end(self) -> None:
-        """Say from now on that nobody should be sent here."""
-        self._serving = False
 
     async def ExecuteTask(self, request: pb.ExecuteTaskRequest, context: Any) -> pb.ExecuteTaskResponse:  # noqa: N802
         """Run a task and answer with its result."""
@@ -64,7 +59,7 @@ class AgentService(pb_grpc.AgentServiceServicer):
             yield updates.taken_in()
             events = await tasks.events(task.metadata.uid or "", caller, 0)
             assert events is not None
-            async with aclosing(events) as happening:  # type: ignore[type-var]
+            async with aclosing(events) as happening:
                 async for event in happening:
                     update = updates.of(event)
                     if update is not None:
@@ -135,10 +130,11 @@ class AgentService(pb_grpc.AgentServiceServicer):
 
     async def HealthCheck(self, _request: pb.HealthCheckRequest, _context: Any) -> pb.HealthCheckResponse:  # noqa: N802
         """Tell how this gateway is."""
+        why_not = self._services.readiness.why_not
         (active,) = self._services.metrics.active_tasks.collect()
         return pb.HealthCheckResponse(
-            healthy=self._serving,
-            message="serving" if self._serving else "ending: it takes no new tasks",
+            healthy=why_not is None,
+            message=why_not or "serving",
             uptime_seconds=int(time.monotonic() - self._began),
             active_tasks=int(active.samples[0].value),
             memory_usage_percent=memory_usage_percent(),

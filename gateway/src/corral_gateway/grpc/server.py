@@ -44,8 +44,8 @@ _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 _LEAST_PING_MS, _MOST_PING_STRIKES = 10_000, 3
 #: Credentials, a key, a trace: no call needs more metadata.
 _MOST_METADATA_BYTES = 16 << 10
-#: Tasks get so long to end when the gateway is told to, as over HTTP.
-_GRACE_SECONDS = 20.0
+#: The health service says within so long what ``GET /ready`` does.
+_HEALTH_SECONDS = 0.5
 
 
 class ListenError(Exception):
@@ -74,6 +74,8 @@ class GrpcServer:
         agent_pb2_grpc.add_AgentServiceServicer_to_server(self._agent, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([_AGENT, _HEALTH, _REFLECTION], self._server)
+        self._readiness = services.readiness
+        self._telling: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -110,26 +112,49 @@ class GrpcServer:
     async def start(self) -> None:
         """Serve."""
         await self._server.start()
-        await self._health.set(_AGENT, health_pb2.HealthCheckResponse.SERVING)
+        await self._tell_health()
+        self._telling = asyncio.get_running_loop().create_task(
+            self._tell_health_for_ever(), name="gRPC health"
+        )
 
-    async def close(self, grace_seconds: float = _GRACE_SECONDS) -> None:
-        """Say that this serves no more, take no new calls, and give those that run some time to end.
+    async def is_ending(self) -> None:
+        """Say from now on that nobody should be sent here."""
+        await self._health.enter_graceful_shutdown()
 
-        Whoever calls it again waits for the same end.
+    async def close(self, grace_seconds: float = 0) -> None:
+        """Take no new calls, and give those that run some time to end.
+
+        Whoever calls it again waits for the same end, or has it come sooner.
         """
         if self._closing is None:
             loop = asyncio.get_running_loop()
             self._closing = loop.create_task(self._close(grace_seconds))
+        else:
+            await self._server.stop(grace_seconds)
         await asyncio.shield(self._closing)
 
     async def _close(self, grace_seconds: float) -> None:
-        self._agent.end()
-        await self._health.enter_graceful_shutdown()
+        if self._telling is not None:
+            self._telling.cancel()
+        await self.is_ending()
         stopping = asyncio.get_running_loop().create_task(self._server.stop(grace_seconds))
         self._door.end()
         self._attendance.end()
         await stopping
         await self._attendance.close()
+
+    async def _tell_health(self) -> None:
+        well = self._readiness.why_not is None
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if well else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        for service in ("", _AGENT):  # the gateway as a whole, and the service
+            await self._health.set(service, status)
+
+    async def _tell_health_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_HEALTH_SECONDS)
+            await self._tell_health()
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,11 +23,11 @@ from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
-from corral_gateway.tasks.left_behind import failed, give_up, take_over
-from corral_gateway.tasks.live import LiveTask
+from corral_gateway.tasks.left_behind import failed, take_over
+from corral_gateway.tasks.live import LiveTask, as_it_waits
 from corral_gateway.tasks.observing import Observers
 from corral_gateway.tasks.places import Places
-from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.port import KeyUsedError, TaskFilter, TaskObserver
 from corral_gateway.tasks.rows import event_values, expiry, task_of_row, task_values
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class EmbeddedTasks:
     ) -> None:
         self._database = database
         self._observers = Observers(observers)
+        #: Nothing begins any more.
+        self._is_handed_over = False
         self._closing = False
         self._owner = instance_of(settings.data_directory)
         self._workspace_root = settings.workspace_root
@@ -93,24 +95,39 @@ class EmbeddedTasks:
 
     async def start(self) -> None:
         """Go on with what an earlier process was told: run what had not begun, say how the rest ended."""
+        self.places.hold_back()  # whose turn it is, is known when all are back in line
         for task, caller in await take_over(self._database, self._owner, self._retention_days):
-            try:
-                ticket = self.places.join(caller, task.spec.priority)
-            except NoCapacityError:
-                message = "fewer tasks may wait since the gateway was started anew, and it never began"
-                await give_up(self._database, task, message, self._retention_days)
-                continue
+            ticket = self.places.join(caller, task.spec.priority, promised=True)
             live = self._running[task.metadata.uid or ""] = LiveTask(task, caller, ticket)
             self._begin(live)
+        self.places.go_on()
 
-    async def close(self) -> None:
-        """Cancel what runs, and write how it ended. What had not begun is left to the next start."""
+    def hand_over(self) -> None:
+        """Leave what has not begun to the next start, in the order in which it came; see ``Executor``."""
+        self._is_handed_over = True
+        self.places.hold_back()
+        for live in self._running.values():
+            self._leave_waiting(live)
+
+    async def idle(self) -> None:
+        """Return when nothing runs here; see ``Executor``."""
+        while self._running:
+            work = [live.work for live in self._running.values() if live.work is not None]
+            # What is being taken in this moment has none yet.
+            await (asyncio.wait(work) if work else asyncio.sleep(_END_PAUSE_SECONDS))
+
+    async def cut_off(self) -> None:
+        """Cancel what runs, and write how it ended; see ``Executor``."""
         self._closing = True
         for live in self._running.values():
-            live.is_left = not live.cancel.is_set()
             self._cancel(live)
         work = [live.work for live in self._running.values() if live.work is not None]
         await asyncio.gather(*work, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Cancel what runs, and write how it ended. What had not begun is left to the next start."""
+        self.hand_over()
+        await self.cut_off()
 
     async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
         """Return the task that a key has made already; see ``Executor``."""
@@ -131,8 +148,10 @@ class EmbeddedTasks:
         ticket = self.places.join(caller, task.spec.priority)
         uid = task.metadata.uid or ""
         live = self._running[uid] = LiveTask(task, caller, ticket)
+        if self._is_handed_over:
+            self._leave_waiting(live)
         # With a place at once, and nobody who could ask again for what a crash leaves behind, one write says both.
-        live.says_running = ticket.turn.done() and task.spec.idempotency_key is None
+        live.says_running = ticket.turn.done() and not live.is_left and task.spec.idempotency_key is None
         values = task_values(task, caller, self._owner, Phase.RUNNING if live.says_running else Phase.PENDING)
         try:
             await self._database.transaction(lambda connection: connection.execute(_ADD_TASK, values))
@@ -154,7 +173,7 @@ class EmbeddedTasks:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await live.ended.wait()
-                    return live.task  # as it was written down
+                    return live.as_it_stands()
         return await self.get(uid, caller)
 
     async def get(self, uid: str, caller: str) -> AgentTask | None:
@@ -164,7 +183,7 @@ class EmbeddedTasks:
             return live.as_it_stands() if live.caller == caller else None
         async with self._database.reading() as session:
             row = await session.get(TaskRow, uid)
-        return task_of_row(row) if row is not None and row.caller == caller else None
+        return self._as_it_stands(row) if row is not None and row.caller == caller else None
 
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks; see ``Executor``."""
@@ -190,13 +209,13 @@ class EmbeddedTasks:
             self._cancel(live)
         return await self.get(uid, caller)
 
-    async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
+    async def events(self, uid: str, caller: str, after: int) -> AsyncGenerator[Event] | None:
         """Return a task's events; see ``Executor``."""
         if await self.get(uid, caller) is None:
             return None
         return self._follow(uid, self._running.get(uid), min(after, _MOST_EVENTS))
 
-    async def _follow(self, uid: str, live: LiveTask | None, sent: int) -> AsyncIterator[Event]:
+    async def _follow(self, uid: str, live: LiveTask | None, sent: int) -> AsyncGenerator[Event]:
         if live is not None:
             live.readers += 1
             try:
@@ -220,13 +239,18 @@ class EmbeddedTasks:
             if len(rows) < _PAGE:
                 return
 
+    def _leave_waiting(self, live: LiveTask) -> None:
+        """Let a task that waits go without its place; one that has its place goes on."""
+        live.is_left = not live.cancel.is_set()
+        self.places.cancel(live.ticket)
+
     def _cancel(self, live: LiveTask) -> None:
         live.cancel.set()
         self.places.cancel(live.ticket)
 
     def _as_it_stands(self, row: TaskRow) -> AgentTask:
         live = self._running.get(row.uid)
-        return task_of_row(row) if live is None else live.as_it_stands()
+        return as_it_waits(task_of_row(row)) if live is None else live.as_it_stands()
 
     def _begin(self, live: LiveTask) -> None:
         name = f"task {live.task.metadata.uid}"

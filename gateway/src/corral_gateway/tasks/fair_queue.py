@@ -61,8 +61,8 @@ class FairQueue(Generic[_T]):
         """How many callers hold a place or wait."""
         return len(self._callers)
 
-    def join(self, caller: str, item: _T, priority: int = 0) -> None:
-        """Wait for a place; ``serve`` says when there is one.
+    def join(self, caller: str, item: _T, priority: int = 0, *, promised: bool = False) -> None:
+        """Wait for a place; ``serve`` says when there is one. One that was ``promised`` waits however many do.
 
         Raises:
             NoPlaceError: too many wait. Nothing was kept.
@@ -70,7 +70,7 @@ class FairQueue(Generic[_T]):
         mine = self._callers.get(caller)
         own = len(mine.waiting) if mine is not None else 0
         # What finds a free place does not wait; that nobody does then, serving at once has seen to.
-        if self._running + self._waiting >= self._places:
+        if not promised and self._running + self._waiting >= self._places:
             if self._running + self._waiting >= self._places + self._most_waiting:
                 raise NoPlaceError(self._waiting, own=False)
             if own >= self._most_waiting_each:

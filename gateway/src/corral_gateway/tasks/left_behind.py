@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from corral.api import AgentTask, AgentTaskStatus, Condition, ConditionStatus, Phase, Reason, time_text
@@ -23,23 +23,17 @@ async def take_over(database: Database, owner: str, retention_days: int) -> Sequ
     """
     waiting: list[tuple[AgentTask, str]] = []
     async with database.writing() as session:
-        own = or_(TaskRow.owner == owner, TaskRow.owner.is_(None))
-        left = select(TaskRow).where(TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING]), own)
-        for row in await session.scalars(left.order_by(TaskRow.created_at)):
+        unended = TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING])
+        # Of several gateways that start at once, one gets what was nobody's.
+        await session.execute(update(TaskRow).where(unended, TaskRow.owner.is_(None)).values(owner=owner))
+        left = select(TaskRow).where(unended, TaskRow.owner == owner)
+        for row in await session.scalars(left.order_by(TaskRow.created_at, TaskRow.uid)):
             if row.phase == Phase.PENDING:
                 waiting.append((task_of_row(row), row.caller))
             else:
                 message = "the gateway ended while the task ran; its sandbox ended with it"
                 await _end(session, row, message, retention_days)
     return waiting
-
-
-async def give_up(database: Database, task: AgentTask, message: str, retention_days: int) -> None:
-    """Say of a task that had not begun that it will not."""
-    async with database.writing() as session:
-        row = await session.get(TaskRow, task.metadata.uid)
-        if row is not None:
-            await _end(session, row, message, retention_days)
 
 
 async def _end(session: AsyncSession, row: TaskRow, message: str, retention_days: int) -> None:

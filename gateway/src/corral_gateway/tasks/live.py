@@ -18,7 +18,7 @@ class LiveTask:
     ticket: Ticket
     work: "asyncio.Task[None] | None" = None
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
-    #: The gateway ends; if it has not begun by now, it does not begin here any more.
+    #: The gateway ends; if it waits for its turn, it does not begin here any more.
     is_left: bool = False
     #: The database says that it runs: it runs never again, whatever comes between.
     says_running: bool = False
@@ -69,11 +69,16 @@ class LiveTask:
 
     def as_it_stands(self) -> AgentTask:
         """Return the task with its status."""
-        return self.task.model_copy(update={"status": self.status or _waiting(self.task)})
+        return as_it_waits(self.task.model_copy(update={"status": self.status}))
 
     def _wake(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
+
+
+def as_it_waits(task: AgentTask) -> AgentTask:
+    """Return a task; if nothing is known of it yet, with the status of one that waits for its turn."""
+    return task if task.status is not None else task.model_copy(update={"status": _waiting(task)})
 
 
 def _waiting(task: AgentTask) -> AgentTaskStatus:

@@ -29,6 +29,7 @@ class Places:
     def __init__(self, places: int, most_waiting: int, most_waiting_each: int) -> None:
         self._queue: FairQueue[Ticket] = FairQueue(places, most_waiting, most_waiting_each)
         self._throughput = Throughput()
+        self._held_back = False
 
     @property
     def waiting(self) -> int:
@@ -40,15 +41,29 @@ class Places:
         """How many places are taken."""
         return self._queue.running
 
-    def join(self, caller: str, priority: int) -> Ticket:
+    def hold_back(self) -> None:
+        """Give no place to anybody, until ``go_on``."""
+        self._held_back = True
+
+    def go_on(self) -> None:
+        """Give places again."""
+        self._held_back = False
+        self._serve()
+
+    def join(self, caller: str, priority: int, *, promised: bool = False) -> Ticket:
         """Get in line, before anything is kept of a task. What is returned is ``held``, or given back.
+
+        Args:
+            caller: whose line.
+            priority: among their own.
+            promised: it was taken in before, so it waits however many do.
 
         Raises:
             NoCapacityError: too many wait, of this caller or of all.
         """
         ticket = Ticket(caller)
         try:
-            self._queue.join(caller, ticket, priority)
+            self._queue.join(caller, ticket, priority, promised=promised)
         except NoPlaceError as refused:
             after = self._throughput.retry_after_seconds(refused.waiting, time.monotonic())
             raise NoCapacityError(after, own=refused.own) from None
@@ -81,6 +96,8 @@ class Places:
         self._serve()
 
     def _serve(self) -> None:
+        if self._held_back:
+            return
         for ticket in self._queue.serve():
             if not ticket.turn.done():  # who waited may have been cancelled just now: ``held`` gives it back
                 ticket.turn.set_result(None)

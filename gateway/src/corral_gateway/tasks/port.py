@@ -1,6 +1,6 @@
 """What the gateway asks of whatever runs tasks: a cluster, or this machine."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -72,6 +72,18 @@ class Executor(Protocol):
         """Begin, and say of what an earlier process left unfinished how it ended."""
         ...
 
+    def hand_over(self) -> None:
+        """Begin nothing any more: what was taken in and has not begun is left to the next start, or to the cluster."""
+        ...
+
+    async def idle(self) -> None:
+        """Return when nothing runs in this process."""
+        ...
+
+    async def cut_off(self) -> None:
+        """Cancel what runs in this process, and write how it ended."""
+        ...
+
     async def close(self) -> None:
         """End, and lose nothing."""
         ...
@@ -108,7 +120,7 @@ class Executor(Protocol):
         """Return tasks, newest first."""
         ...
 
-    async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
+    async def events(self, uid: str, caller: str, after: int) -> AsyncGenerator[Event] | None:
         """Return what happens to a task, from the event after a number on, to its end; None: there is none."""
         ...
 

@@ -1,6 +1,6 @@
 """Takes tasks in for every door: asks who guards, then hands them to what runs them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Protocol
@@ -9,6 +9,7 @@ from corral.api import AgentTask, ExecutionStatus, StoredContent, Tool
 from corral_gateway.audit.auditing import Auditing
 from corral_gateway.context import CURRENT
 from corral_gateway.identity.caller import Caller
+from corral_gateway.life import Waiters
 from corral_gateway.problems import ProblemError
 from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.contents import Contents, check_contents, stored
@@ -57,8 +58,11 @@ class TaskService:
         guards: Sequence[Guard],
         artifacts: TaskArtifacts,
         audit: Auditing,
+        *,
+        waiters: Waiters,
     ) -> None:
         self._artifacts = artifacts
+        self._waiters = waiters
         self._executor = executor
         self._tools = tools
         self._guards = tuple(guards)
@@ -122,7 +126,11 @@ class TaskService:
 
     async def wait(self, uid: str, caller: Caller, seconds: float) -> AgentTask | None:
         """Return a task as soon as it has ended, or as it stands after so many seconds; None: there is none."""
-        return await self._executor.wait(uid, caller.name, seconds)
+        try:
+            async with self._waiters.waiting():
+                return await self._executor.wait(uid, caller.name, seconds)
+        except TimeoutError:  # the gateway's time is over
+            return await self.get(uid, caller)
 
     async def wait_to_end(self, uid: str, caller: Caller) -> AgentTask:
         """Return a task when it has ended, however long it takes. Its request's record says if it did not end well.
@@ -134,9 +142,14 @@ class TaskService:
         if ended is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "TaskNotFound", f"somebody has deleted the task {uid}")
         if ended.reason is None:
-            remedy = f"GET /v1/tasks/{uid} tells what becomes of it"
-            message = "the gateway ends before the task, which goes on after its next start"
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "Ending", message, remedy=remedy)
+            # Without Retry-After: it was taken in, and whoever sent it again without a key would run it twice.
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "HandedOver",
+                "the gateway ends before the task, which runs nevertheless: in its cluster, or after the next start",
+                remedy=f"GET /v1/tasks/{uid} tells what becomes of it",
+                headers={"Location": f"/v1/tasks/{uid}"},
+            )
         context = CURRENT.get()
         if context is not None and not ended.succeeded:
             context.tool_reason = ended.reason.value
@@ -146,9 +159,10 @@ class TaskService:
         """Return tasks, newest first."""
         return await self._executor.find(caller.name, wanted)
 
-    async def events(self, uid: str, caller: Caller, after: int) -> AsyncIterator[Event] | None:
+    async def events(self, uid: str, caller: Caller, after: int) -> AsyncGenerator[Event] | None:
         """Return what happens to a task, from the event after a number on, to its end; None: there is none."""
-        return await self._executor.events(uid, caller.name, after)
+        events = await self._executor.events(uid, caller.name, after)
+        return None if events is None else self._waiters.following(events)
 
     async def cancel(self, uid: str, caller: Caller) -> AgentTask | None:
         """Ask for a task's end, and return it as it stands. One that has ended stays as it is."""

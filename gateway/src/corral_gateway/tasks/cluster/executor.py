@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 
 from corral.api import AgentTask, ManifestError, Problem
@@ -112,6 +112,15 @@ class ClusterTasks:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_SECONDS):
                 await self._complete.wait()
+
+    def hand_over(self) -> None:
+        """Leave everything to the operator, which has it already; see ``Executor``."""
+
+    async def idle(self) -> None:
+        """Return at once: nothing runs here; see ``Executor``."""
+
+    async def cut_off(self) -> None:
+        """Cancel nothing: what runs in the cluster goes on; see ``Executor``."""
 
     async def close(self) -> None:
         """Stop watching; what runs in the cluster goes on."""
@@ -222,7 +231,7 @@ class ClusterTasks:
             return task_of(slim(body))
         return await self.get(uid, caller)
 
-    async def events(self, uid: str, caller: str, after: int) -> AsyncIterator[Event] | None:
+    async def events(self, uid: str, caller: str, after: int) -> AsyncGenerator[Event] | None:
         """Return a task's events; see ``Executor``. Their numbers grow, with gaps: see ``places``."""
         if await self._known(uid, caller) is None:
             return None
