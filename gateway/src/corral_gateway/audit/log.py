@@ -26,6 +26,10 @@ _PAGE = 500
 # Made once: putting a statement together takes longer than running it.
 _LOCKED_END = select(audit_end.c.seq, audit_end.c.hash).with_for_update()
 _APPEND = insert(audit_log)
+_EXECUTION_KEY = executions.c.task_uid, executions.c.execution, executions.c.attempt
+_KNOWN_EXECUTIONS = select(*_EXECUTION_KEY).where(
+    tuple_(*_EXECUTION_KEY).in_(bindparam("keys", expanding=True))
+)
 _MOVE_END = update(audit_end).values(seq=bindparam("last_seq"), hash=bindparam("last_hash"))
 
 
@@ -156,12 +160,11 @@ def _known_executions(connection: Connection, happenings: Sequence[Happening]) -
     asked = [one.key for one in happenings if isinstance(one, ExecutionEnded)]
     if not asked:
         return set()
-    found: set[tuple[str, str, int]] = set()
-    key = tuple_(executions.c.task_uid, executions.c.execution, executions.c.attempt)
-    for few in _pages(asked):
-        query = select(executions.c.task_uid, executions.c.execution, executions.c.attempt)
-        found |= {(row[0], row[1], row[2]) for row in connection.execute(query.where(key.in_(few)))}
-    return found
+    return {
+        (row[0], row[1], row[2])
+        for few in _pages(asked)
+        for row in connection.execute(_KNOWN_EXECUTIONS, {"keys": few})
+    }
 
 
 def _pages(keys: list[tuple[str, str, int]]) -> Iterator[list[tuple[str, str, int]]]:
