@@ -40,6 +40,7 @@ def serve() -> None:
     settings = read_settings()
     set_up_logging(debug=settings.debug, json_lines=settings.log_format == "json")
     _refuse_taken_port(settings)
+    _warn_of_open_keys(settings.host)
     # Twice as fast with many small requests as asyncio's own loop, and never slower.
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         runner.run(_serve(settings))
@@ -165,6 +166,19 @@ def _refuse_taken_port(settings: "Settings") -> None:
         why = str(error.strerror).partition(" (while")[0]  # the address once more
         problem = f"HOST, PORT: {host}:{port} cannot be listened on: {why}"
         raise bad_input(problem, "name another port; 0 takes a free one") from None
+
+
+def _warn_of_open_keys(host: str) -> None:
+    """Say that what passes HTTP can be read on the way, where it leaves this machine."""
+    from corral_gateway.serving.addresses import is_loopback
+
+    # In a pod this is the Ingress' part, or the route's.
+    if "KUBERNETES_SERVICE_HOST" not in os.environ and not is_loopback(host):
+        log.warning(
+            "HTTP on %s has no TLS: keys and results can be read on the way. Put a proxy with TLS in front of it,"
+            " and let HOST be 127.0.0.1; docs/deployment.md has one",
+            host,
+        )
 
 
 def _refuse_workspace_of_root(settings: "Settings") -> None:

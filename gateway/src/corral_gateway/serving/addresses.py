@@ -25,6 +25,14 @@ def network_of(source: str) -> str:
     return str(ipaddress.ip_network((address, _IPV6_BITS), strict=False))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to a host stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class Addresses:
     """The open connections of one server. Of one event loop."""
 

@@ -1,6 +1,5 @@
 """Who may sign tokens, and what their claims mean: one entry of CORRAL_JWT_ISSUERS."""
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -19,6 +18,7 @@ from corral_gateway.identity.jwt.keys import (
     keys_of_jwks,
 )
 from corral_gateway.identity.roles import Role
+from corral_gateway.serving.addresses import is_loopback
 
 
 def _one_or_more(value: object) -> object:
@@ -147,7 +147,4 @@ def _is_safe(url: str) -> bool:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return bool(parts.hostname)
-    try:
-        return parts.scheme == "http" and ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.scheme == "http" and parts.hostname == "localhost"
+    return parts.scheme == "http" and is_loopback(parts.hostname or "")
