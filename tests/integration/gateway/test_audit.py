@@ -319,7 +319,9 @@ async def test_M8_the_command_lists_exports_and_verifies_what_lies_here(tmp_path
     async with gateway_in(data) as gateway, await gateway.caller("ana") as caller:
         await caller.post("/v1/tasks?wait=60s", json=CALCULATE)
     listed = corral(tmp_path, "audit", "list", "--caller", "ana", "--kind", "execution")
-    assert re.fullmatch(r" +\d+  \S+Z  execution +ana  calculator  \S+  Completed\n", listed.stdout), listed
+    header, line = listed.stdout.splitlines()
+    assert header.split() == ["SEQ", "TIME", "KIND", "CALLER", "REASON", "WHAT"]
+    assert re.fullmatch(r"\d+ +\S+ +execution +ana +Completed +calculator \S+", line.strip()), listed
     verified = corral(tmp_path, "audit", "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     head = verified.stdout.splitlines()[-1].removeprefix("head ")

@@ -1,5 +1,6 @@
 """M8: what the gateway recorded, read from elsewhere: by the Python client and by ``corral audit``."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from corral.cli.commands.audit import audit_commands
 from corral.client.gateway import ForbiddenError, GatewayClient, InvalidRequestError, UnreachableError
+from corral_gateway.commands.audit import audit_app as here_app
 from corral_gateway.identity.roles import Role
 from eventually import eventually
 from integration.gateway.cutting_proxy import proxied
@@ -53,6 +56,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         with GatewayClient(url, api_key=runner) as client:
             task = client.run("calculator", expression="6 * 7")
             client.run("shell", command="exit 3")
+            with pytest.raises(ForbiddenError):
+                list(client.audit())
         found = Audited(
             url, directory, runner, new_key(directory, "eve", Role.AUDITOR), task.metadata.uid or ""
         )
@@ -113,6 +118,33 @@ def test_M8_the_command_lists_a_gateways_records_from_another_machine(
     assert (refused.returncode, refused.stdout) == (4, "")
     assert "audit:read" in refused.stderr
     assert audited.command("--gateway", audited.url, "audit", "verify", directory=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("form", ["table", "json", "yaml"])
+@pytest.mark.parametrize("kind", ["request.ended", "request.refused", "decision", "execution", None])
+def test_M8_the_command_writes_the_same_records_the_same_wherever_they_are_read(
+    audited: Audited, tmp_path: Path, kind: str | None, form: str
+) -> None:
+    # To read at the gateway is a request, too, and recorded: what came before it is compared.
+    with audited.auditor() as client:
+        until = next(iter(client.audit(most=1))).record["time"]
+    words: tuple[str, ...] = ("audit", "list", "--until", until, "--limit", "50", "-o", form)
+    if kind is not None:
+        words += ("--kind", kind)
+    remote = audited.command("--gateway", audited.url, *words, directory=tmp_path)
+    here = corral(audited.directory, *words)
+    assert (here.returncode, remote.returncode) == (0, 0), here.stderr + remote.stderr
+    assert here.stdout == remote.stdout
+    assert here.stdout.count("\n") > 1
+
+
+def test_M8_the_command_takes_the_same_options_wherever_it_reads() -> None:
+    for name, there in audit_commands.items():
+        (here,) = [one.callback for one in here_app.registered_commands if one.name == name]
+        assert here is not None
+        options = dict(inspect.signature(there, eval_str=True).parameters)
+        del options["context"]
+        assert dict(inspect.signature(here, eval_str=True).parameters) == options
 
 
 def test_M8_what_is_exported_from_elsewhere_can_be_verified(audited: Audited, tmp_path: Path) -> None:

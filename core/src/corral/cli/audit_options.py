@@ -1,4 +1,4 @@
-"""The filters of ``corral audit``, whether a gateway is asked or the log here."""
+"""The options of ``corral audit``, whether a gateway is asked or the log here."""
 
 from typing import Annotated, TypeAlias
 
@@ -20,3 +20,5 @@ Request: TypeAlias = Annotated[
     str | None, typer.Option("--request", help="Only of this request and of what it had executed.")
 ]
 Task: TypeAlias = Annotated[str | None, typer.Option("--task", help="Only of the task with this uid.")]
+Limit: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")]
+Form: TypeAlias = Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")]

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from corral.cli.audit_options import Caller, Kind, Reason, Request, Since, Task, Tool, Until
+from corral.cli.audit_options import (
+    Caller,
+    Form,
+    Kind,
+    Limit,
+    Reason,
+    Request,
+    Since,
+    Task,
+    Tool,
+    Until,
+)
+from corral.cli.formats import Format
+from corral.cli.options import Output
 from corral_gateway.commands.place import bad_input, open_database, read_settings
 
 if TYPE_CHECKING:
@@ -44,9 +57,13 @@ def list_records(
     until: Until = None,
     request: Request = None,
     task: Task = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
+    limit: Limit = 20,
+    output: Output = Format.TABLE,
 ) -> None:
     """List records, newest first."""
+    from corral.cli.audit_records import show_records
+    from corral.cli.terminal import Terminal
+
     wanted = _filter(
         caller=caller,
         kind=kind,
@@ -64,8 +81,7 @@ def list_records(
         async with open_database(read_settings(), new=False) as database:
             return await page(database, wanted, limit, None)
 
-    for one in asyncio.run(read()):
-        typer.echo(_line(one))
+    show_records([one.said for one in asyncio.run(read())], Terminal(), output)
 
 
 @audit_app.command("export")
@@ -79,7 +95,7 @@ def export(
     until: Until = None,
     request: Request = None,
     task: Task = None,
-    form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
+    form: Form = "jsonl",
 ) -> None:
     """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""
     if form not in {"jsonl", "ocsf"}:
@@ -229,17 +245,3 @@ def _moment(name: str, text: str | None) -> datetime | None:
     except ValueError:
         raise bad_input(f"{name}: {text!r} is no time", "2026-01-31, or 2026-01-31T12:00:00Z") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _line(one: "Stored") -> str:
-    said = one.said
-    words = [str(one.seq).rjust(8), one.time, one.kind.ljust(15), said.get("caller") or "-"]
-    if one.kind.startswith("request"):
-        words += [said["method"], said["target"], said.get("code", "")]
-    else:
-        words += [", ".join(said.get("tools", ())) or said.get("tool", ""), said.get("taskUid", "")]
-    if one.kind == "decision":
-        words.append("allowed" if said["allowed"] else f"denied by {said['decidedBy']}")
-    return "  ".join(
-        [*words, said.get("reason") or "", f"x{said['count']}" if "count" in said else ""]
-    ).rstrip()

@@ -1,11 +1,22 @@
 """``corral audit`` at a gateway. On the gateway's own machine its package has one that reads the records there."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from corral.cli.audit_options import Caller, Kind, Reason, Request, Since, Task, Tool, Until
+from corral.cli.audit_options import (
+    Caller,
+    Form,
+    Kind,
+    Limit,
+    Reason,
+    Request,
+    Since,
+    Task,
+    Tool,
+    Until,
+)
 from corral.cli.exits import EXIT_STATUSES
 from corral.cli.formats import Format
 from corral.cli.gateway import needed_gateway
@@ -31,7 +42,7 @@ def list_(
     until: Until = None,
     request: Request = None,
     task: Task = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at most.")] = 20,
+    limit: Limit = 20,
     output: Output = Format.TABLE,
 ) -> None:
     """List records, newest first."""
@@ -53,7 +64,7 @@ def export(
     until: Until = None,
     request: Request = None,
     task: Task = None,
-    form: Annotated[str, typer.Option("--format", help="jsonl, or ocsf: events of OCSF 1.3.0.")] = "jsonl",
+    form: Form = "jsonl",
 ) -> None:
     """Write records to standard output, a line of JSON each, oldest first, then the signed heads."""
     from corral.cli.audit_records import export_remote
