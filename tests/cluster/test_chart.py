@@ -5,8 +5,10 @@ CORRAL_OPERATOR_IMAGE, CORRAL_SANDBOX_IMAGE and CORRAL_GATEWAY_IMAGE.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,25 @@ from chart.rendering import CHART, ROOT, render
 from chart.test_values import EVERYTHING
 from cluster.gateway_release import images
 from eventually import eventually
+
+_OF_ANOTHER_VERSION = "As another version of the chart describes it."
+
+
+def _chart_of_another_version(directory: Path) -> str:
+    """Return a chart whose definition of AgentTasks is another one."""
+    chart = directory / "corral"
+    shutil.copytree(CHART, chart)
+    file = chart / "crds/agenttasks.corral.dev.yaml"
+    text = file.read_text(encoding="utf-8")
+    changed = text.replace("What an AI agent wants to run, and what became of it.", _OF_ANOTHER_VERSION)
+    assert changed != text
+    file.write_text(changed, encoding="utf-8")
+    return str(chart)
+
+
+def _description_of_tasks() -> Any:
+    (version,) = json.loads(kubectl("get", "crd", "agenttasks.corral.dev", "-o", "json"))["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]["description"]
 
 
 @contextmanager
@@ -73,7 +94,7 @@ def test_M10_helm_asks_the_server_before_it_installs(place: str) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
+def test_M10_install_test_upgrade_and_uninstall(place: str, tmp_path: Path) -> None:
     chart, where = str(CHART), ("--namespace", place)
     wait = ("--wait", "--timeout", "120s")
     assert "helm test corral" in helm("install", "corral", chart, *where, *wait, values=images())
@@ -98,10 +119,9 @@ def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
     before = get("agenttasks.corral.dev", "calculator", place)
     assert before["status"]["executions"][0]["result"] == 100
 
-    helm("upgrade", "corral", chart, *where, *wait, values={**images(), "operator": {"replicas": 2}})
-    managers = get("crd", "agenttasks.corral.dev", place)["metadata"].get("managedFields", [])
-    shown = json.loads(kubectl("get", "crd", "agenttasks.corral.dev", "--show-managed-fields", "-o", "json"))
-    assert "corral-chart" in {each["manager"] for each in managers or shown["metadata"]["managedFields"]}
+    another = _chart_of_another_version(tmp_path)
+    helm("upgrade", "corral", another, *where, *wait, values={**images(), "operator": {"replicas": 2}})
+    assert _description_of_tasks() == _OF_ANOTHER_VERSION
     assert get("agenttasks.corral.dev", "calculator", place) == before
     kubectl("delete", *where, "agenttasks.corral.dev", "calculator")
     kubectl("apply", *where, "-f", str(ROOT / "k8s/samples/01-calculator.yaml"))
@@ -134,8 +154,9 @@ def test_M10_install_test_upgrade_and_uninstall(place: str) -> None:
         "get", "validatingadmissionpolicies,validatingadmissionpolicybindings", "-o", "name"
     )
 
-    # And once more, over what was left, under another name.
+    # And once more, over what the other version left, under another name.
     helm("install", "again", chart, *where, *wait, values=images())
+    assert _description_of_tasks() != _OF_ANOTHER_VERSION
     helm("uninstall", "again", *where, *wait)
     # Nothing of Corral's holds the namespace back.
     kubectl("delete", "namespace", place, "--timeout=60s")

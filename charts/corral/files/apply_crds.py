@@ -19,8 +19,9 @@ def main() -> int | str:
         name = file.name.removesuffix(".yaml")
         applied = call(
             "PATCH",
-            # force: these definitions are Corral's, whoever applied an older one.
-            f"{_PATH}/{name}?fieldManager=corral-chart&force=true",
+            # force: these definitions are Corral's, whoever applied an older one. In Helm's name, because Helm 4
+            # applies them when a release is installed, and would be refused what another manager has changed.
+            f"{_PATH}/{name}?fieldManager=helm&force=true",
             file.read_bytes(),
             "application/apply-patch+yaml",
         )
