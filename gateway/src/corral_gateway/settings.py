@@ -16,6 +16,7 @@ from corral_gateway.identity.jwt.issuer import JwtIssuer, no_two_alike
 from corral_gateway.rates.rules import routes_of
 from corral_gateway.rates.shared import store_uri
 from corral_gateway.storage.urls import driver_url
+from corral_gateway.tools.registry import MOST_TOOLS
 
 
 def _rate(text: str) -> str:
@@ -179,6 +180,11 @@ class Settings(BaseSettings):
     result_cache_size: Annotated[int, Field(ge=0, le=1 << 32, alias="CORRAL_RESULT_CACHE_SIZE")] = 16 << 20
     """CORRAL_RESULT_CACHE_SIZE: bytes of memory for results that may be used again; 0: none are."""
 
+    tool_history: Annotated[int, Field(ge=1, le=1000, alias="CORRAL_TOOL_HISTORY")] = 20
+    """CORRAL_TOOL_HISTORY: versions of a registered tool that are kept, besides those that tasks may still run."""
+    tools_caller: Annotated[int, Field(ge=0, le=1000, alias="CORRAL_TOOLS_CALLER")] = 0
+    """CORRAL_TOOLS_CALLER: registered tools of one caller; 0: a quarter of all, which are 1,000."""
+
     database: Annotated[SecretStr | None, AfterValidator(_database), Field(alias="CORRAL_DATABASE_URL")] = (
         None
     )
@@ -314,6 +320,11 @@ class Settings(BaseSettings):
     def most_connections_of_an_address(self) -> int:
         """How many connections of HTTP one address may have open at once."""
         return self.address_connections or math.ceil(self.max_connections / 2)
+
+    @property
+    def most_tools_of_a_caller(self) -> int:
+        """How many tools one caller may have registered."""
+        return self.tools_caller or MOST_TOOLS // 4
 
     @property
     def artifacts_place(self) -> str | None:

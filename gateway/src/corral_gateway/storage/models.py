@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Date, DateTime, Dialect, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Date, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -21,6 +21,10 @@ class Moment(TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Take a time from the database."""
         return value if value is None or value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+#: Of a task: word for word as its index has it, so that the index is used.
+UNFINISHED = text("phase IN ('Pending', 'Running')")
 
 
 class Base(DeclarativeBase):
@@ -65,6 +69,7 @@ class TaskRow(Base):
         # Of two requests with one key that come together, one makes the task.
         Index("tasks_by_key", "caller", "idempotency_key", unique=True),
         Index("tasks_by_expiry", "expires_at"),
+        Index("tasks_unfinished", "created_at", "tool", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
     )
 
     uid: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -97,7 +102,7 @@ class ToolRow(Base):
 
 
 class ToolChangeRow(Base):
-    """What was done to a registered tool, by whom. Never changed, so the last one's number tells what is known."""
+    """What was done to a registered tool, by whom. Never changed; the oldest go, see ``tools.pruning``."""
 
     __tablename__ = "tool_changes"
 

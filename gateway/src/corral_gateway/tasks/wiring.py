@@ -23,7 +23,7 @@ from corral_gateway.tasks.port import Executor, TaskObserver
 from corral_gateway.tasks.retention import Retention
 from corral_gateway.tasks.room import FreeSpace, Room
 from corral_gateway.tools.checking import Checks
-from corral_gateway.tools.database_tools import DatabaseTools
+from corral_gateway.tools.database_tools import DatabaseTools, ToolBounds
 from corral_gateway.tools.registry import ToolRegistry
 from corral_gateway.tools.source import ToolSource
 
@@ -97,7 +97,9 @@ def embedded_engine(
     artifacts = TaskArtifacts(store, settings.artifacts_task_size, room)
     retention = Retention(database, store, budgets.stored)
     # What the client knows from its beginning is its owner's; what is registered is somebody's.
-    checks, tools = Checks(client.catalogue.names()), DatabaseTools(database, client.catalogue)
+    checks = Checks(client.catalogue.names())
+    bounds = ToolBounds(settings.most_tools_of_a_caller, settings.tool_history)
+    tools = DatabaseTools(database, client.catalogue, bounds)
     tasks = EmbeddedTasks(
         database, client, settings, observers, policy_of=policy_of, artifacts=artifacts, check=checks.check
     )

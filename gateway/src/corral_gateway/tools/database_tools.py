@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
@@ -14,33 +15,53 @@ from corral.api.tool import TRUSTED
 from corral.catalogue import Catalogue, normalise
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import ToolChangeRow, ToolRow
-from corral_gateway.tools.registry import ToolChange, ToolTakenError, TooManyToolsError
+from corral_gateway.tools.pruning import prune, prune_gone
+from corral_gateway.tools.registry import (
+    MOST_TOOLS,
+    ToolChange,
+    ToolTakenError,
+    TooManyToolsError,
+    TooManyVersionsError,
+)
 
 log = logging.getLogger(__name__)
 
 #: What another process registers is known here so much later at most.
 _LOOK_EVERY_SECONDS = 1.0
-#: Registered tools, over all callers.
-_MOST_TOOLS = 1000
 _MOST_CHANGES = 100
+#: While tasks that name a tool do not end, so many times as many versions of it are kept as otherwise, and no more.
+_MOST_HELD = 10
+#: Any number that nobody else locks in this database.
+_REGISTRATION_LOCK = 0x746F6F6C73
+
+
+@dataclass(frozen=True, slots=True)
+class ToolBounds:
+    """How much is kept."""
+
+    #: Tools of one caller: those that they were the last to register or replace.
+    of_a_caller: int
+    #: Versions of a tool; see ``tools.pruning``.
+    versions: int
 
 
 class DatabaseTools:
     """Implements ``ToolRegistry`` and ``ToolSource``: the same tools for every caller, in one catalogue."""
 
-    def __init__(self, database: Database, catalogue: Catalogue) -> None:
+    def __init__(self, database: Database, catalogue: Catalogue, bounds: ToolBounds) -> None:
         """Use a catalogue.
 
         Args:
             database: keeps what is registered.
             catalogue: with the tools that nobody replaces; kept as the database has it.
+            bounds: how much of it.
         """
+        self._bounds = bounds
         self._database = database
         self._catalogue = catalogue
         self._fixed = frozenset(map(normalise, catalogue.names()))
         #: Registered tools that the catalogue has, with the numbers of their last changes.
         self._known: dict[str, int] = {}
-        self._seen: tuple[int, int] = (0, 0)
         self._looking = asyncio.Lock()
         self._work: asyncio.Task[None] | None = None
 
@@ -69,7 +90,7 @@ class DatabaseTools:
         self._refuse_fixed(tool.name)
         try:
             async with self._database.writing() as session:
-                await _keep(session, tool, caller, replace=False)
+                await self._keep(session, tool, caller, replace=False)
         except IntegrityError:  # another one came in the same moment
             raise ToolTakenError(tool.name, builtin=False) from None
         await self.look()
@@ -80,7 +101,7 @@ class DatabaseTools:
         while True:
             try:
                 async with self._database.writing() as session:
-                    is_new = await _keep(session, tool, caller, replace=True)
+                    is_new = await self._keep(session, tool, caller, replace=True)
                 break
             except IntegrityError:  # another one made it in the same moment: replace that one
                 continue
@@ -91,10 +112,14 @@ class DatabaseTools:
         """Take a tool out; see ``ToolRegistry``."""
         self._refuse_fixed(name)
         async with self._database.writing() as session:
+            await _one_at_a_time(session)
             row = await session.get(ToolRow, normalise(name))
             if row is not None:
                 session.add(_change(row.name, caller, None))
                 await session.delete(row)
+                await session.flush()
+                await prune(session, row.name, self._bounds.versions)
+                await prune_gone(session)
         await self.look()
         return row is not None
 
@@ -114,20 +139,18 @@ class DatabaseTools:
         """Bring the catalogue to what is registered, if anything was changed."""
         async with self._looking:
             async with self._database.reading() as session:
-                # Both: changes that were made at once may be seen in another order than their numbers'.
-                found = await session.execute(select(func.max(ToolChangeRow.number), func.count()))
-                newest, count = found.one()
-                if (newest or 0, count) == self._seen:
+                found = await session.execute(select(ToolRow.name, ToolRow.change))
+                there = {name: change for name, change in found if name not in self._fixed}
+                if there == self._known:
                     return
-                rows = list(await session.scalars(select(ToolRow)))
+                new = [name for name, change in there.items() if self._known.get(name) != change]
+                rows = list(await session.scalars(select(ToolRow).where(ToolRow.name.in_(new))))
             for row in rows:
-                if self._known.get(row.name) != row.change and row.name not in self._fixed:
-                    self._catalogue.register(_tool(row.manifest), replace=True)
-                    self._known[row.name] = row.change
-            for name in self._known.keys() - {row.name for row in rows}:
+                self._catalogue.register(_tool(row.manifest), replace=True)
+                self._known[row.name] = row.change
+            for name in self._known.keys() - there.keys():
                 self._catalogue.unregister(name)
                 del self._known[name]
-            self._seen = (newest or 0, count)
 
     async def _look_for_ever(self) -> None:
         while True:
@@ -137,30 +160,48 @@ class DatabaseTools:
             except SQLAlchemyError as error:
                 log.warning("registered tools could not be read: %s; again soon", error)
 
+    async def _keep(self, session: AsyncSession, tool: Tool, caller: str, *, replace: bool) -> bool:
+        """Write a tool down. Returns whether it is new."""
+        await _one_at_a_time(session)
+        name, manifest = normalise(tool.name), tool.to_wire()
+        row = await session.get(ToolRow, name)
+        if row is not None and not replace:
+            raise ToolTakenError(tool.name, builtin=False)
+        await self._refuse_too_many(session, row, caller)
+        change = _change(name, caller, manifest)
+        session.add(change)
+        await session.flush()  # which gives it its number
+        versions = await prune(session, name, self._bounds.versions)
+        if versions > _MOST_HELD * self._bounds.versions:
+            raise TooManyVersionsError(tool.name, versions - 1)
+        if row is None:
+            session.add(ToolRow(name=name, change=change.number, manifest=manifest))
+            await session.flush()
+            return True
+        row.change, row.manifest = change.number, manifest
+        return False
+
+    async def _refuse_too_many(self, session: AsyncSession, row: ToolRow | None, caller: str) -> None:
+        """Refuse a tool that is one too many, of all or of a caller; one that they replace is theirs from then on."""
+        count = select(func.count()).select_from(ToolRow)
+        if row is None and (await session.scalar(count) or 0) >= MOST_TOOLS:
+            raise TooManyToolsError(MOST_TOOLS, own=False)
+        theirs = count.join(ToolChangeRow, ToolChangeRow.number == ToolRow.change)
+        theirs = theirs.where(ToolChangeRow.caller == caller)
+        if row is not None:
+            theirs = theirs.where(ToolRow.name != row.name)
+        if (await session.scalar(theirs) or 0) >= self._bounds.of_a_caller:
+            raise TooManyToolsError(self._bounds.of_a_caller, own=True)
+
     def _refuse_fixed(self, name: str) -> None:
         if self.is_fixed(name):
             raise ToolTakenError(name, builtin=True)
 
 
-async def _keep(session: AsyncSession, tool: Tool, caller: str, *, replace: bool) -> bool:
-    """Write a tool down. Returns whether it is new."""
-    name, manifest = normalise(tool.name), tool.to_wire()
-    row = await session.get(
-        ToolRow, name, with_for_update=True
-    )  # so that changes are numbered in their order
-    if row is not None and not replace:
-        raise ToolTakenError(tool.name, builtin=False)
-    if row is None and (await session.scalar(select(func.count()).select_from(ToolRow)) or 0) >= _MOST_TOOLS:
-        raise TooManyToolsError
-    change = _change(name, caller, manifest)
-    session.add(change)
-    await session.flush()  # which gives it its number
-    if row is None:
-        session.add(ToolRow(name=name, change=change.number, manifest=manifest))
-        await session.flush()
-        return True
-    row.change, row.manifest = change.number, manifest
-    return False
+async def _one_at_a_time(session: AsyncSession) -> None:
+    """Let changes wait for each other, so that they are counted, and numbered in their order. SQLite does by itself."""
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(select(func.pg_advisory_xact_lock(_REGISTRATION_LOCK)))
 
 
 def _change(name: str, caller: str, manifest: dict[str, object] | None) -> ToolChangeRow:

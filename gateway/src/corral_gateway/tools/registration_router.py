@@ -19,7 +19,12 @@ from corral_gateway.identity.roles import Scope
 from corral_gateway.manifests import ToolManifest, reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
-from corral_gateway.tools.registry import ToolRegistry, ToolTakenError, TooManyToolsError
+from corral_gateway.tools.registry import (
+    ToolRegistry,
+    ToolTakenError,
+    TooManyToolsError,
+    TooManyVersionsError,
+)
 
 router = APIRouter(prefix="/v1/tools", tags=["tools"])
 
@@ -107,7 +112,7 @@ async def put(
     "/{name}", operation_id="deleteTool", status_code=HTTPStatus.NO_CONTENT, summary="Take a tool out"
 )
 async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
-    """Take a registered tool out. What is known of its history stays."""
+    """Take a registered tool out. What is known of its history stays for some time."""
     with _refusals():
         there = await registry.delete(name, caller.name)
     if not there:
@@ -118,7 +123,7 @@ async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
 
 @router.get("/{name}/history", operation_id="listToolChanges", summary="Show what was done to a tool")
 async def history(_caller: _Writer, registry: _Registry, name: str) -> ChangeList:
-    """Return the last hundred changes, newest first; also of a tool that is gone."""
+    """Return the last changes, newest first, a hundred at most; also of a tool that is gone."""
     changes = await registry.history(name)
     if not changes:
         raise ProblemError(
@@ -180,10 +185,17 @@ def _refusals() -> Iterator[None]:
             f"there is a tool {error.name} already",
             remedy=f"replace it with PUT /v1/tools/{error.name}, or give yours another name",
         ) from None
-    except TooManyToolsError:
+    except TooManyVersionsError as error:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "TooManyVersions",
+            f"{error.versions} versions of {error.name} are kept for tasks that have not ended",
+            remedy="try again when they have, or cancel them",
+        ) from None
+    except TooManyToolsError as error:
         raise ProblemError(
             HTTPStatus.CONFLICT,
             "TooManyTools",
-            "as many tools are registered as may be",
-            remedy="delete some",
+            f"{error.limit} tools {'of yours ' if error.own else ''}are registered, as many as may be",
+            remedy="delete some" + (", or have CORRAL_TOOLS_CALLER raised" if error.own else ""),
         ) from None

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from corral.api import Tool
 
+#: Registered tools, over all callers.
+MOST_TOOLS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class ToolChange:
@@ -33,6 +36,21 @@ class ToolTakenError(Exception):
 class TooManyToolsError(Exception):
     """As many are registered as may be. Nothing was changed."""
 
+    def __init__(self, limit: int, *, own: bool) -> None:
+        self.limit = limit
+        #: It is the caller's own tools that are too many; others may still register some.
+        self.own = own
+        super().__init__(f"{limit} tools are registered")
+
+
+class TooManyVersionsError(Exception):
+    """A tool was changed too often while tasks that name it have not ended. Nothing was changed."""
+
+    def __init__(self, name: str, versions: int) -> None:
+        self.name = name
+        self.versions = versions
+        super().__init__(f"{versions} versions of {name} are kept")
+
 
 class ToolRegistry(Protocol):
     """Keeps tools that callers register, for all callers that share it."""
@@ -42,7 +60,8 @@ class ToolRegistry(Protocol):
 
         Raises:
             ToolTakenError: its name is taken.
-            TooManyToolsError: there is no room for one more.
+            TooManyToolsError: there is no room for one more, or not for this caller.
+            TooManyVersionsError: too many versions of it have to be kept.
         """
         ...
 
@@ -51,7 +70,8 @@ class ToolRegistry(Protocol):
 
         Raises:
             ToolTakenError: that one ships with Corral.
-            TooManyToolsError: there is no room for one more.
+            TooManyToolsError: there is no room for one more, or not for this caller.
+            TooManyVersionsError: too many versions of it have to be kept.
         """
         ...
 
