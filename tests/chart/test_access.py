@@ -58,9 +58,10 @@ def test_M10_the_roles_are_the_table(values: dict[str, Any], expected: dict[str,
     assert in_order(granted(render(values), "corral-operator")) == in_order(expected)
 
 
-READ, MAKE, PODS, KEY, TOKENS = (
+READ, TASKS, TOOLS, PODS, KEY, TOKENS = (
     [grant.to_rule() for grant in gateway.grants(scope)] for scope in gateway.Scope
 )
+MAKE = TASKS + TOOLS
 
 
 @pytest.mark.parametrize(
@@ -82,13 +83,25 @@ READ, MAKE, PODS, KEY, TOKENS = (
             {"*": READ + MAKE + TOKENS},
         ),
         ({"gateway": {"kubernetesTokens": False}}, {"corral": READ + MAKE}),
+        ({"gateway": {"toolRegistration": False}}, {"corral": READ + TASKS, "*": TOKENS}),
         (
             {"namespaces": ["a"], "gateway": {"kubernetesTokens": False, "liveOutput": True}},
             {"a": READ + MAKE + PODS, "corral": KEY},
         ),
         ({"gateway": {"enabled": False}}, {}),
     ],
-    ids=["own", "first", "named", "mapped", "all", "each caller's", "least", "live output", "off"],
+    ids=[
+        "own",
+        "first",
+        "named",
+        "mapped",
+        "all",
+        "each caller's",
+        "no tokens",
+        "no tools",
+        "live output",
+        "off",
+    ],
 )
 def test_M10_the_gateways_roles_are_its_table(values: dict[str, Any], expected: dict[str, Any]) -> None:
     assert in_order(granted(render(values), "corral-gateway")) == in_order(expected)
@@ -98,7 +111,9 @@ def test_M10_the_gateways_table_grants_no_pod_no_status_and_no_secret_of_tenants
     for grant in gateway.GRANTS:
         assert "*" not in (grant.group, *grant.resources, *grant.verbs), grant
         assert grant.why
-        assert not {"bind", "escalate", "impersonate", "deletecollection", "update"} & set(grant.verbs), grant
+        assert not {"bind", "escalate", "impersonate", "deletecollection"} & set(grant.verbs), grant
+        # It replaces and deletes tools, and nothing else.
+        assert not {"update", "delete"} & set(grant.verbs) or grant.resources == ("tools",)
         if grant.group == "":
             assert (grant.resources, grant.names, grant.verbs) in (
                 (("secrets",), (RUNNER_KEY_SECRET,), ("get",)),

@@ -102,6 +102,9 @@ def test_S1_issuers_and_the_store_reach_the_gateway(monkeypatch: pytest.MonkeyPa
     assert settings.artifacts_place == "s3://bucket/corral"
     told = environment(values)
     assert (told["CORRAL_KUBERNETES_TOKENS"], told["CORRAL_KUBERNETES_AUDIENCES"]) == ("true", "corral")
+    assert told["CORRAL_TOOL_REGISTRATION"] == "true"
+    off = environment({"gateway": {"toolRegistration": False}})
+    assert off["CORRAL_TOOL_REGISTRATION"] == "false"
     assert told["CORS_ORIGINS"] == "https://a.example.com,https://b.example.com"
     # Not on its volume, which the operator does not see.
     assert environment({})["CORRAL_ARTIFACTS_URL"] == environment(SHARED)["CORRAL_ARTIFACTS_URL"] == ""
@@ -389,7 +392,7 @@ def test_S1_helm_test_asks_the_gateway_with_a_key_where_there_is_one() -> None:
         ({"extraEnv": {"lower": "x"}}, "extraEnv"),
         ({"clients": [{}]}, "clients"),
         ({"corsOrigins": ["example.com/page"]}, "corsOrigins"),
-        ({"toolRegistration": True}, "toolRegistration"),
+        ({"toolRegistration": "yes"}, "toolRegistration"),
         ({"jwt": {"issuers": [{**ISSUER, "secret": "x" * 64}]}}, "issuers"),
         ({"artifactsUrl": "s3://bucket"}, "artifactsUrl"),
         ({"egress": [{"ports": [{"port": 0}]}]}, "egress"),

@@ -29,7 +29,11 @@ _CLUSTER_RIGHTS: list[dict[str, Any]] = [
         "resources": ["agenttasks"],
         "verbs": ["get", "list", "watch", "create", "patch"],
     },
-    {"apiGroups": ["corral.dev"], "resources": ["tools"], "verbs": ["get", "list", "watch"]},
+    {
+        "apiGroups": ["corral.dev"],
+        "resources": ["tools"],
+        "verbs": ["get", "list", "watch", "create", "update", "delete"],
+    },
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["watch"]},
 ]
 _KEY_RIGHTS: list[dict[str, Any]] = [

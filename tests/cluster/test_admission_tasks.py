@@ -267,6 +267,31 @@ def test_M5_only_the_gateway_says_for_whom_a_task_runs(place: Place) -> None:
     assert place.task(labels={"team": "a"}) == ""
 
 
+def test_M5_only_the_gateway_says_that_a_tool_came_through_it(place: Place) -> None:
+    labels, spec = {"corral.dev/caller": "somebody"}, tool("registry.example/team/x")
+    told = place.refusal("Tool", spec, labels=labels)
+    assert "metadata.labels[corral.dev/caller]: set by Corral's gateway alone" in told
+    assert place.refusal("Tool", spec, labels=labels, user=place.gateway) == ""
+    assert place.refusal("Tool", spec, labels={"team": "a"}) == ""
+
+    def labelled(name: str, value: str) -> str:
+        try:
+            kubectl("label", "--overwrite", "tool", name, value, "--namespace", place.served, user=tenant)
+        except Refused as refused:
+            return str(refused)
+        return ""
+
+    tenant = f"system:serviceaccount:{place.served}:tenant"
+    head = {"apiVersion": "corral.dev/v1alpha1", "kind": "Tool", "spec": spec}
+    made = {**head, "metadata": {"name": "registered", "namespace": place.served, "labels": labels}}
+    kubectl("create", "-f", "-", stdin=made, user=place.gateway)
+    assert "set by Corral's gateway alone" in labelled("registered", "corral.dev/caller=another")
+    assert labelled("registered", "team=a") == ""
+    # Whoever may write it may take it over, and not give it back.
+    assert labelled("registered", "corral.dev/caller-") == ""
+    assert "set by Corral's gateway alone" in labelled("registered", "corral.dev/caller=somebody")
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [

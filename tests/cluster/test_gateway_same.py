@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 import pytest
 
-from cluster.gateways import Gateway, events_of, gateway_at, write_kubeconfig
+from cluster.gateways import Gateway, events_of, gateway_at, problem_of, write_kubeconfig
 from cluster.tenant import Tenant
 from eventually import eventually
 
@@ -44,7 +45,13 @@ def _answer(answer: httpx.Response) -> dict[str, Any]:
     if "location" in answer.headers:
         told["location"] = answer.headers["location"].rpartition("/")[0]
     body = answer.json()
-    told["body"] = _task(body) if isinstance(body, dict) and body.get("kind") == "AgentTask" else _plain(body)
+    match body.get("kind") if isinstance(body, dict) else None:
+        case "AgentTask":
+            told["body"] = _task(body)
+        case "Tool":
+            told["body"] = _tool(body)
+        case _:
+            told["body"] = _plain(body)
     return told
 
 
@@ -53,6 +60,13 @@ def _plain(body: Any) -> Any:
     if isinstance(body, dict):
         return {key: _plain(one) for key, one in body.items() if key not in {"requestId", "instance"}}
     return body
+
+
+def _tool(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what an API server adds to an object."""
+    added = ("namespace", "uid", "resourceVersion", "creationTimestamp", "generation")
+    kept = {name: value for name, value in body["metadata"].items() if name not in added}
+    return {**body, "metadata": kept}
 
 
 def _task(body: dict[str, Any]) -> dict[str, Any]:
@@ -215,3 +229,108 @@ def test_A1_the_same_request_gives_the_same_answer(name: str, embedded: Gateway,
     caller = f"same-{uuid.uuid4().hex[:8]}"
     with embedded.caller(caller) as here, clustered.caller(caller) as there:
         assert SCENARIOS[name](there) == SCENARIOS[name](here)
+
+
+def _manifest(name: str, code: str, **spec: Any) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 20}}}
+    return {
+        "apiVersion": "corral.dev/v1alpha1",
+        "kind": "Tool",
+        "metadata": {"name": name, "labels": {"team": "blue"}},
+        "spec": {
+            "description": "Greet somebody.",
+            "inputSchema": schema,
+            "run": {"function": {"code": code}},
+            **spec,
+        },
+    }
+
+
+def _registers(client: httpx.Client) -> Any:
+    """Register, use, replace, use again and take out a tool; each step right behind the one before."""
+    greet = _manifest("greet_them", "def main(name='you'): return f'Hello, {name}'")
+    loud = _manifest("greet_them", "def main(name='you'): return name.upper()")
+    answers = [
+        client.post("/v1/tools", json=greet),
+        client.post("/v1/tools", json=greet),
+        client.get("/v1/tools/greet-them"),
+        client.post("/tools/execute", json={"tool_name": "greet_them", "parameters": {"name": "Ann"}}),
+        client.post("/tools/execute", json={"tool_name": "greet_them", "parameters": {"name": 7}}),
+        client.put("/v1/tools/greet_them", json=loud),
+        client.post("/tools/execute", json={"tool_name": "greet-them", "parameters": {"name": "Ann"}}),
+        client.put("/v1/tools/second", json=_manifest("second", "def main(): return 2")),
+        client.post("/v1/tasks", json={"tool": "second"}, params=WAIT),
+    ]
+    told = [_answer(answer) for answer in answers]
+    deleted = [client.delete(f"/v1/tools/{name}") for name in ("greet_them", "second")]
+    assert [answer.status_code for answer in deleted] == [HTTPStatus.NO_CONTENT] * 2
+    told += [_answer(client.delete("/v1/tools/second")), _answer(client.get("/v1/tools/greet_them"))]
+    told.append(_answer(client.post("/tools/execute", json={"tool_name": "second", "parameters": {}})))
+    history = client.get("/v1/tools/greet_them/history").json()["items"]
+    return told, [(one["caller"], one["tool"]) for one in history]
+
+
+def _registers_wrongly(client: httpx.Client) -> Any:
+    fine = _manifest("mine", "def main(): return 1")
+    return [
+        _answer(client.put("/v1/tools/mine", json=body))
+        for body in (
+            {},
+            {**fine, "kind": "AgentTask"},
+            {**fine, "metadata": {}},
+            _manifest("other", "def main(): return 1"),
+            _manifest("mine", "x", inputSchema={"type": "array"}),
+            _manifest("mine", "x", permissions=["all"]),
+            _manifest("mine", "x", run={}),
+        )
+    ] + [
+        _answer(client.put("/v1/tools/shell", json=_manifest("shell", "def main(): return 1"))),
+        _answer(client.delete("/v1/tools/read_file")),
+        _answer(client.delete("/v1/tools/never")),
+        _answer(client.get("/v1/tools/never/history")),
+    ]
+
+
+@pytest.mark.parametrize("scenario", [_registers, _registers_wrongly])
+def test_S6_tools_are_registered_with_the_same_answers(
+    scenario: Scenario, embedded: Gateway, clustered: Gateway
+) -> None:
+    caller = f"same-{uuid.uuid4().hex[:8]}"
+    with (
+        embedded.http(embedded.key(caller, "tool-admin")) as here,
+        clustered.http(clustered.key(caller, "tool-admin")) as there,
+    ):
+        assert scenario(there) == scenario(here)
+
+
+def test_S6_a_runner_registers_no_tool_anywhere(embedded: Gateway, clustered: Gateway) -> None:
+    caller = f"same-{uuid.uuid4().hex[:8]}"
+    manifest = _manifest("mine", "def main(): return 1")
+    with embedded.caller(caller) as here, clustered.caller(caller) as there:
+        answers = [_answer(client.post("/v1/tools", json=manifest)) for client in (here, there)]
+    assert answers[0] == answers[1]
+    assert answers[0]["status"] == HTTPStatus.FORBIDDEN
+
+
+def test_M5_a_tool_of_kubectl_is_used_by_all_and_changed_by_admins_alone(
+    clustered: Gateway, warm: Tenant
+) -> None:
+    warm.tool("theirs", run={"function": {"code": "def main(): return 1"}})
+    manifest = _manifest("theirs", "def main(): return 2")
+    with (
+        clustered.http(clustered.key("somebody", "tool-admin")) as caller,
+        clustered.http(clustered.key("the-admin", "admin")) as admin,
+    ):
+        eventually(lambda: caller.get("/v1/tools/theirs").status_code, lambda status: status == HTTPStatus.OK)
+        for refused in (
+            caller.put("/v1/tools/theirs", json=manifest),
+            caller.delete("/v1/tools/theirs"),
+        ):
+            assert problem_of(refused) == (HTTPStatus.CONFLICT, "ToolManagedElsewhere")
+        body = {"tool_name": "theirs", "parameters": {}}
+        assert caller.post("/tools/execute", json=body).json()["output"] == 1
+        assert admin.put("/v1/tools/theirs", json=manifest).status_code == HTTPStatus.OK
+        assert caller.post("/tools/execute", json=body).json()["output"] == 2
+        stale = {**manifest, "metadata": {"name": "theirs", "resourceVersion": "1"}}
+        assert problem_of(admin.put("/v1/tools/theirs", json=stale)) == (HTTPStatus.CONFLICT, "ToolChanged")
+        assert admin.delete("/v1/tools/theirs").status_code == HTTPStatus.NO_CONTENT

@@ -101,6 +101,12 @@
   resources: [agenttasks]
   verbs: [create, patch]
 {{- end }}
+{{- define "corral.access.gateway.tools" -}}
+# Callers who may register tools there. What a tool may do when it runs, the operator's policy says.
+- apiGroups: [corral.dev]
+  resources: [tools]
+  verbs: [create, update, delete]
+{{- end }}
 {{- define "corral.access.gateway.pods" -}}
 # Where a sandbox whose output is read listens. RBAC cannot limit a watch to a label.
 - apiGroups: ['']

@@ -88,6 +88,7 @@ CORRAL_LOG_FORMAT: {{ .Values.gateway.logFormat | quote }}
 CORRAL_RATE_LIMIT_CALLER: {{ .Values.gateway.rateLimits.caller | quote }}
 CORRAL_RATE_LIMIT_GLOBAL: {{ .Values.gateway.rateLimits.all | quote }}
 MAX_REQUEST_SIZE: {{ .Values.gateway.maxRequestBytes | int | quote }}
+CORRAL_TOOL_REGISTRATION: {{ .Values.gateway.toolRegistration | quote }}
 CORRAL_KUBERNETES_TOKENS: {{ .Values.gateway.kubernetesTokens | quote }}
 CORRAL_KUBERNETES_AUDIENCES: {{ .Values.gateway.kubernetesAudiences | join "," | quote }}
 CORS_ORIGINS: {{ .Values.gateway.corsOrigins | join "," | quote }}

@@ -19,6 +19,8 @@ class Scope(StrEnum):
     SERVED = "served"
     #: Namespaces of its callers' tasks; all, where each caller has one of its own.
     TASKS = "tasks"
+    #: The same, with ``gateway.toolRegistration``.
+    TOOLS = "tools"
     #: The same, with ``gateway.liveOutput``.
     PODS = "pods"
     #: The release's own namespace, with ``gateway.liveOutput``.
@@ -42,6 +44,13 @@ GRANTS: tuple[Grant[Scope], ...] = (
         ("agenttasks",),
         ("create", "patch"),
         "It makes its callers' tasks, and cancels them with a patch. It can write no status.",
+    ),
+    Grant(
+        Scope.TOOLS,
+        GROUP,
+        ("tools",),
+        ("create", "update", "delete"),
+        "Callers who may register tools there. What a tool may do when it runs, the operator's policy says.",
     ),
     Grant(
         Scope.PODS,

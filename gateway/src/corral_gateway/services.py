@@ -32,7 +32,7 @@ class Services:
     audit: AuditTrail
     budgets: Budgets
     readiness: Readiness
-    #: Takes tools in; None: they come from elsewhere.
+    #: Takes tools in; None: nobody registers any here.
     registry: ToolRegistry | None = None
     #: Tools may run in images of their own.
     runs_images: bool = True

@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     ] = ()
     """CORRAL_JWT_ISSUERS: who may sign tokens, as a JSON list; see ``identity.jwt.issuer``."""
 
+    tool_registration: Annotated[bool, Field(alias="CORRAL_TOOL_REGISTRATION")] = True
+    """CORRAL_TOOL_REGISTRATION: false: nobody registers tools through it, whatever their role."""
+
     # --- what it records ---
     audit_arguments: Annotated[Literal["hash", "keep"], Field(alias="CORRAL_AUDIT_ARGUMENTS")] = "hash"
     """CORRAL_AUDIT_ARGUMENTS: of arguments and output, keep a hash, or themselves with secrets masked."""

@@ -5,13 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 from fastapi import FastAPI
 from prometheus_client import generate_latest
 
 from corral.client import AsyncClient
+from corral.cluster.port import WatchedCluster
 from corral_gateway.app import create_app
 from corral_gateway.identity.api_key import make_key
 from corral_gateway.identity.caller import EVERYTHING, Reach
@@ -22,6 +23,9 @@ from corral_gateway.services import Services
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks.embedded import EmbeddedTasks
+
+if TYPE_CHECKING:
+    from corral.cluster.kubernetes_api import KubernetesCluster
 
 CALCULATE = {"tool": "calculator", "arguments": {"expression": "6*7"}}
 SLEEP = {"tool": "shell", "arguments": {"command": "echo begun; sleep 60"}}
@@ -75,6 +79,21 @@ class Gateway:
     async def caller(self, name: str = "someone", role: Role = Role.RUNNER) -> httpx.AsyncClient:
         """Return a client of a caller."""
         return self.http(await self.key(name, role))
+
+
+@asynccontextmanager
+async def gateway_before(cluster: WatchedCluster, directory: Path, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway in front of a cluster, whose tasks nobody runs."""
+    where: dict[str, Any] = {"CORRAL_EXECUTOR": "cluster", "CORRAL_NAMESPACE": "team", **settings}
+    given = Settings(_env_file=None, CORRAL_DATA_DIR=directory, **where)
+    database = Database(given.database_url)
+    await database.migrate()
+    try:
+        app = create_app(given, database, cast("KubernetesCluster", cluster))
+        async with app.router.lifespan_context(app):
+            yield Gateway(app, KeyStore(database))
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

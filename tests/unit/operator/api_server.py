@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from corral.cluster.port import (
     PODS,
@@ -108,7 +108,7 @@ class ApiServer:
 
     async def replace(self, resource: Resource, namespace: str, body: Mapping[str, Any]) -> Json:
         await self._begin("update", resource, body["metadata"]["name"])
-        self._find(resource, namespace, body["metadata"]["name"])
+        self._check(self._find(resource, namespace, body["metadata"]["name"]), body)
         return self.put(resource, body)
 
     async def patch(
@@ -122,9 +122,7 @@ class ApiServer:
     ) -> Json:
         await self._begin("patch", resource, name)
         found = self._find(resource, namespace, name)
-        for field in ("uid", "resourceVersion"):
-            if body.get("metadata", {}).get(field, found["metadata"][field]) != found["metadata"][field]:
-                raise Conflict(409, "Conflict", f"another {field}", {})
+        self._check(found, body)
         part = subresource or "spec"
         merged = {**found.get(part, {}), **body[part]}
         return self.put(resource, {**found, part: {k: v for k, v in merged.items() if v is not None}})
@@ -132,7 +130,8 @@ class ApiServer:
     async def delete(self, resource: Resource, key: ObjectKey, *, grace_seconds: int | None = None) -> None:
         del grace_seconds
         await self._begin("delete", resource, key.name)
-        if self._key(resource, key.namespace, key.name) in self.objects:
+        found = self.objects.get(self._key(resource, key.namespace, key.name))
+        if found is not None and found["metadata"]["uid"] == key.uid:
             self.remove(resource, key.namespace, key.name)
 
     async def logs(self, namespace: str, pod: str, container: str, limit_bytes: int, stream: str) -> bytes:
@@ -183,6 +182,10 @@ class ApiServer:
     async def close(self) -> None:
         return
 
+    def apart(self) -> Self:
+        """Return the same cluster: here no connection waits behind another."""
+        return self
+
     def _tell(self, kind: str, resource: Resource, body: Json) -> None:
         self._history.append((self._version, kind, resource, copy.deepcopy(body)))
         self._wake()
@@ -201,6 +204,12 @@ class ApiServer:
             return self.objects[self._key(resource, namespace, name)]
         except KeyError:
             raise NotFound(404, "NotFound", "none", {}) from None
+
+    @staticmethod
+    def _check(found: Json, body: Mapping[str, Any]) -> None:
+        for field in ("uid", "resourceVersion"):
+            if body.get("metadata", {}).get(field, found["metadata"][field]) != found["metadata"][field]:
+                raise Conflict(409, "Conflict", f"another {field}", {})
 
     @staticmethod
     def _key(resource: Resource, namespace: str, name: str) -> tuple[str, str, str]:

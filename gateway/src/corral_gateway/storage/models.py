@@ -107,6 +107,8 @@ class ToolChangeRow(Base):
     __tablename__ = "tool_changes"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    #: Of the cluster, whose tool it is; empty: the gateway keeps it itself, for all callers.
+    namespace: Mapped[str] = mapped_column(String(63))
     name: Mapped[str] = mapped_column(String(63), index=True)
     caller: Mapped[str] = mapped_column(String(255))
     at: Mapped[datetime] = mapped_column(Moment)

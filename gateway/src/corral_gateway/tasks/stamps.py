@@ -1,4 +1,4 @@
-"""What the gateway writes on a task: whose it is, and which request made it. Pure."""
+"""What the gateway writes on a task, or on a tool: whose it is, and which request made it. Pure."""
 
 import hashlib
 import re
@@ -13,10 +13,14 @@ CALLER_ANNOTATION = "corral.dev/caller-name"
 SUBMISSION_ANNOTATION = "corral.dev/submission"
 #: What was asked for, so that the same idempotency key with something else is noticed.
 REQUEST_ANNOTATION = "corral.dev/request-sha256"
+#: How programs spell a registered tool, ``read_file``, where its resource can only be called ``read-file``.
+TOOL_NAME_ANNOTATION = "corral.dev/tool-name"
 
 #: Nobody but the gateway writes these.
 OWN_LABELS = frozenset({CALLER_LABEL})
-OWN_ANNOTATIONS = frozenset({CALLER_ANNOTATION, SUBMISSION_ANNOTATION, REQUEST_ANNOTATION})
+OWN_ANNOTATIONS = frozenset(
+    {CALLER_ANNOTATION, SUBMISSION_ANNOTATION, REQUEST_ANNOTATION, TOOL_NAME_ANNOTATION}
+)
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)
 _ENCODED = "sub-"
@@ -42,7 +46,7 @@ def caller_label(caller: str) -> str:
 
 
 def caller_stamps(caller: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the labels and the annotations that say whose a task is."""
+    """Return the labels and the annotations that say whose a task is, or who registered a tool."""
     label = caller_label(caller)
     return {CALLER_LABEL: label}, {} if label == caller else {CALLER_ANNOTATION: caller}
 

@@ -17,14 +17,15 @@ from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.cluster.executor import ClusterTasks
 from corral_gateway.tasks.cluster.namespaces import CALLER, Namespaces
 from corral_gateway.tasks.cluster.runners import Runners
+from corral_gateway.tasks.cluster.tool_registry import ClusterToolRegistry
 from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.port import Executor, TaskObserver
 from corral_gateway.tasks.retention import Retention
 from corral_gateway.tasks.room import FreeSpace, Room
 from corral_gateway.tools.checking import Checks
-from corral_gateway.tools.database_tools import DatabaseTools, ToolBounds
-from corral_gateway.tools.registry import ToolRegistry
+from corral_gateway.tools.database_tools import DatabaseTools
+from corral_gateway.tools.registry import ToolBounds, ToolRegistry
 from corral_gateway.tools.source import ToolSource
 
 #: Where a pod finds the name of its own namespace.
@@ -53,7 +54,7 @@ class Engine:
     active: Callable[[], int]
     #: Of them, those that have no sandbox yet.
     waiting: Callable[[], int]
-    #: Takes tools in; None: they come from elsewhere.
+    #: Takes tools in; None: nobody registers any here.
     registry: ToolRegistry | None
     #: Tools may run in images of their own.
     runs_images: bool
@@ -78,7 +79,7 @@ def engine_for(
     """Return the engine that ``runs`` tasks."""
     if isinstance(runs, AsyncClient):
         return embedded_engine(database, runs, settings, observers, policy_of=policy_of, budgets=budgets)
-    return cluster_engine(runs, runs.apart(), settings, observers)
+    return cluster_engine(database, runs, runs.apart(), settings, observers)
 
 
 def embedded_engine(
@@ -98,8 +99,7 @@ def embedded_engine(
     retention = Retention(database, store, budgets.stored)
     # What the client knows from its beginning is its owner's; what is registered is somebody's.
     checks = Checks(client.catalogue.names())
-    bounds = ToolBounds(settings.most_tools_of_a_caller, settings.tool_history)
-    tools = DatabaseTools(database, client.catalogue, bounds)
+    tools = DatabaseTools(database, client.catalogue, tool_bounds(settings))
     tasks = EmbeddedTasks(
         database, client, settings, observers, policy_of=policy_of, artifacts=artifacts, check=checks.check
     )
@@ -108,7 +108,7 @@ def embedded_engine(
         tools=tools,
         active=lambda: tasks.active,
         waiting=lambda: tasks.places.waiting,
-        registry=tools,
+        registry=tools if settings.tool_registration else None,
         runs_images=client.backend_name == "docker",
         artifacts=artifacts,
         retention=retention,
@@ -117,6 +117,7 @@ def embedded_engine(
 
 
 def cluster_engine(
+    database: Database,
     cluster: WatchedCluster,
     watching: WatchedCluster,
     settings: Settings,
@@ -134,6 +135,7 @@ def cluster_engine(
         observers=observers,
         waiting_tasks=settings.waiting_tasks,
     )
+    registry = ClusterToolRegistry(cluster, tools, namespaces, database, tool_bounds(settings))
     # A directory of this machine is none of the operator's, which reads what is sent here, and writes what is left.
     store = FsspecStore(settings.artifacts_url) if "://" in settings.artifacts_url else None
     # The operator writes and removes there, and no gateway counts what it does not see.
@@ -143,13 +145,18 @@ def cluster_engine(
         tools=tools,
         active=lambda: tasks.active,
         waiting=lambda: tasks.waiting,
-        registry=None,
+        registry=registry if settings.tool_registration else None,
         runs_images=True,
         artifacts=artifacts,
         retention=None,
         parts=[artifacts, tasks, tools],
         is_current=lambda: tasks.is_current,
     )
+
+
+def tool_bounds(settings: Settings) -> ToolBounds:
+    """Return how many tools, and how much of what they were, is kept."""
+    return ToolBounds(settings.most_tools_of_a_caller, settings.tool_history)
 
 
 def namespaces_of(settings: Settings) -> Namespaces:

@@ -3,21 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from corral.api import Tool
-from corral.api.tool import TRUSTED
 from corral.catalogue import Catalogue, normalise
+from corral_gateway.identity.caller import Caller
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import ToolChangeRow, ToolRow
+from corral_gateway.tools.changes import change_row, changes_of, kept_tool
 from corral_gateway.tools.pruning import prune, prune_gone
 from corral_gateway.tools.registry import (
     MOST_TOOLS,
+    ToolBounds,
     ToolChange,
     ToolTakenError,
     TooManyToolsError,
@@ -28,21 +28,10 @@ log = logging.getLogger(__name__)
 
 #: What another process registers is known here so much later at most.
 _LOOK_EVERY_SECONDS = 1.0
-_MOST_CHANGES = 100
 #: While tasks that name a tool do not end, so many times as many versions of it are kept as otherwise, and no more.
 _MOST_HELD = 10
 #: Any number that nobody else locks in this database.
 _REGISTRATION_LOCK = 0x746F6F6C73
-
-
-@dataclass(frozen=True, slots=True)
-class ToolBounds:
-    """How much is kept."""
-
-    #: Tools of one caller: those that they were the last to register or replace.
-    of_a_caller: int
-    #: Versions of a tool; see ``tools.pruning``.
-    versions: int
 
 
 class DatabaseTools:
@@ -85,37 +74,40 @@ class DatabaseTools:
         """Whether a tool ships with Corral."""
         return normalise(name) in self._fixed
 
-    async def create(self, tool: Tool, caller: str) -> None:
+    async def create(self, tool: Tool, caller: Caller) -> Tool:
         """Register a tool; see ``ToolRegistry``."""
         self._refuse_fixed(tool.name)
+        tool = _unversioned(tool)
         try:
             async with self._database.writing() as session:
-                await self._keep(session, tool, caller, replace=False)
+                await self._keep(session, tool, caller.name, replace=False)
         except IntegrityError:  # another one came in the same moment
             raise ToolTakenError(tool.name, builtin=False) from None
         await self.look()
+        return tool
 
-    async def put(self, tool: Tool, caller: str) -> bool:
+    async def put(self, tool: Tool, caller: Caller) -> tuple[Tool, bool]:
         """Register or replace a tool; see ``ToolRegistry``."""
         self._refuse_fixed(tool.name)
+        tool = _unversioned(tool)
         while True:
             try:
                 async with self._database.writing() as session:
-                    is_new = await self._keep(session, tool, caller, replace=True)
+                    is_new = await self._keep(session, tool, caller.name, replace=True)
                 break
             except IntegrityError:  # another one made it in the same moment: replace that one
                 continue
         await self.look()
-        return is_new
+        return tool, is_new
 
-    async def delete(self, name: str, caller: str) -> bool:
+    async def delete(self, name: str, caller: Caller) -> bool:
         """Take a tool out; see ``ToolRegistry``."""
         self._refuse_fixed(name)
         async with self._database.writing() as session:
             await _one_at_a_time(session)
             row = await session.get(ToolRow, normalise(name))
             if row is not None:
-                session.add(_change(row.name, caller, None))
+                session.add(change_row(row.name, caller.name, None))
                 await session.delete(row)
                 await session.flush()
                 await prune(session, row.name, self._bounds.versions)
@@ -123,17 +115,9 @@ class DatabaseTools:
         await self.look()
         return row is not None
 
-    async def history(self, name: str) -> Sequence[ToolChange]:
+    async def history(self, name: str, caller: Caller) -> Sequence[ToolChange]:  # noqa: ARG002 - everybody's
         """Return what was done to a tool; see ``ToolRegistry``."""
-        query = select(ToolChangeRow).where(ToolChangeRow.name == normalise(name))
-        async with self._database.reading() as session:
-            rows = await session.scalars(query.order_by(ToolChangeRow.number.desc()).limit(_MOST_CHANGES))
-            return [
-                ToolChange(
-                    row.number, row.caller, row.at, None if row.manifest is None else _tool(row.manifest)
-                )
-                for row in rows
-            ]
+        return await changes_of(self._database, name)
 
     async def look(self) -> None:
         """Bring the catalogue to what is registered, if anything was changed."""
@@ -146,7 +130,7 @@ class DatabaseTools:
                 new = [name for name, change in there.items() if self._known.get(name) != change]
                 rows = list(await session.scalars(select(ToolRow).where(ToolRow.name.in_(new))))
             for row in rows:
-                self._catalogue.register(_tool(row.manifest), replace=True)
+                self._catalogue.register(kept_tool(row.manifest), replace=True)
                 self._known[row.name] = row.change
             for name in self._known.keys() - there.keys():
                 self._catalogue.unregister(name)
@@ -168,7 +152,7 @@ class DatabaseTools:
         if row is not None and not replace:
             raise ToolTakenError(tool.name, builtin=False)
         await self._refuse_too_many(session, row, caller)
-        change = _change(name, caller, manifest)
+        change = change_row(name, caller, manifest)
         session.add(change)
         await session.flush()  # which gives it its number
         versions = await prune(session, name, self._bounds.versions)
@@ -204,10 +188,6 @@ async def _one_at_a_time(session: AsyncSession) -> None:
         await session.execute(select(func.pg_advisory_xact_lock(_REGISTRATION_LOCK)))
 
 
-def _change(name: str, caller: str, manifest: dict[str, object] | None) -> ToolChangeRow:
-    return ToolChangeRow(name=name, caller=caller, at=datetime.now(UTC), manifest=manifest)
-
-
-def _tool(manifest: dict[str, object]) -> Tool:
-    # Its schemas were checked when it was registered.
-    return Tool.model_validate(manifest, context={TRUSTED: True})
+def _unversioned(tool: Tool) -> Tool:
+    """Return a tool without the version that it has in some cluster: here nobody counts versions."""
+    return tool.model_copy(update={"metadata": tool.metadata.model_copy(update={"resource_version": None})})

@@ -19,7 +19,10 @@ from corral_gateway.identity.roles import Scope
 from corral_gateway.manifests import ToolManifest, reference
 from corral_gateway.problems import ProblemError
 from corral_gateway.services import services_of
+from corral_gateway.tasks.stamps import OWN_ANNOTATIONS, OWN_LABELS, without
 from corral_gateway.tools.registry import (
+    ToolChangedError,
+    ToolManagedElsewhereError,
     ToolRegistry,
     ToolTakenError,
     TooManyToolsError,
@@ -50,8 +53,8 @@ async def _registry(request: Request) -> ToolRegistry:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             Reason.UNSUPPORTED.value,
-            "here tools are resources of the cluster",
-            remedy="kubectl apply the Tool in your namespace; the gateway knows it from then on",
+            "nobody registers tools through this gateway",
+            remedy="kubectl apply the Tool in your namespace, or have an admin set CORRAL_TOOL_REGISTRATION=true",
         )
     return registry
 
@@ -82,12 +85,15 @@ class ChangeList(BaseModel):
     openapi_extra=_TOOL_BODY,
 )
 async def create(caller: _Writer, registry: _Registry, request: Request, response: Response) -> ToolManifest:
-    """Register a Tool manifest for all callers. A name that is taken is a conflict; `PUT` replaces."""
+    """Register a Tool manifest for all callers, in a cluster for those of the caller's namespace.
+
+    A name that is taken is a conflict; `PUT` replaces.
+    """
     tool = await _tool(request)
     with _refusals():
-        await registry.create(tool, caller.name)
+        made = await registry.create(tool, caller)
     response.headers["Location"] = f"/v1/tools/{tool.name}"
-    return tool.to_wire()
+    return made.to_wire()
 
 
 @router.put("/{name}", operation_id="putTool", summary="Register or replace a tool", openapi_extra=_TOOL_BODY)
@@ -96,16 +102,17 @@ async def put(
 ) -> ToolManifest:
     """Register a Tool manifest under its name, in place of one that is there: 201 if it is new, else 200.
 
-    What runs by then goes on with the tool that it began with.
+    What runs by then goes on with the tool that it began with. In a cluster a `metadata.resourceVersion` that came with
+    the tool replaces that version alone.
     """
     tool = await _tool(request)
     if normalise(tool.name) != normalise(name):
         problem = Problem("metadata.name", f"{tool.name!r} is not the name of the path, {name[:64]!r}")
         raise ManifestError([problem])
     with _refusals():
-        is_new = await registry.put(tool, caller.name)
+        made, is_new = await registry.put(tool, caller)
     response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
-    return tool.to_wire()
+    return made.to_wire()
 
 
 @router.delete(
@@ -114,7 +121,7 @@ async def put(
 async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
     """Take a registered tool out. What is known of its history stays for some time."""
     with _refusals():
-        there = await registry.delete(name, caller.name)
+        there = await registry.delete(name, caller)
     if not there:
         raise ProblemError(
             HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, f"no tool {name[:64]} is registered"
@@ -122,9 +129,9 @@ async def delete(caller: _Writer, registry: _Registry, name: str) -> None:
 
 
 @router.get("/{name}/history", operation_id="listToolChanges", summary="Show what was done to a tool")
-async def history(_caller: _Writer, registry: _Registry, name: str) -> ChangeList:
+async def history(caller: _Writer, registry: _Registry, name: str) -> ChangeList:
     """Return the last changes, newest first, a hundred at most; also of a tool that is gone."""
-    changes = await registry.history(name)
+    changes = await registry.history(name, caller)
     if not changes:
         raise ProblemError(
             HTTPStatus.NOT_FOUND, Reason.TOOL_NOT_FOUND.value, f"no tool {name[:64]} was ever registered"
@@ -143,7 +150,7 @@ async def history(_caller: _Writer, registry: _Registry, name: str) -> ChangeLis
 
 
 async def _tool(request: Request) -> Tool:
-    """Return the tool of a request, as it is kept: without what only a cluster sets."""
+    """Return the tool of a request, without what only a cluster or the gateway sets."""
     body = await read_json(request)
     # Its schemas are held against the meta-schema, which can take a tenth of a second.
     resource = await asyncio.to_thread(parse_resource, body)
@@ -163,7 +170,12 @@ async def _tool(request: Request) -> Tool:
             remedy="use the Docker or Kubernetes backend",
             problems=[Problem(field, message)],
         )
-    metadata = type(given)(name=given.name, labels=given.labels, annotations=given.annotations)
+    metadata = type(given)(
+        name=given.name,
+        labels=without(OWN_LABELS, given.labels),
+        annotations=without(OWN_ANNOTATIONS, given.annotations),
+        resource_version=given.resource_version,
+    )
     return resource.model_copy(update={"metadata": metadata})
 
 
@@ -184,6 +196,20 @@ def _refusals() -> Iterator[None]:
             "ToolExists",
             f"there is a tool {error.name} already",
             remedy=f"replace it with PUT /v1/tools/{error.name}, or give yours another name",
+        ) from None
+    except ToolManagedElsewhereError as error:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "ToolManagedElsewhere",
+            f"{error.name} was not registered here: {error.manager} manages it",
+            remedy="change it where it comes from, have an admin do it here, or give yours another name",
+        ) from None
+    except ToolChangedError as error:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            "ToolChanged",
+            f"{error.name} is in another version by now",
+            remedy=f"read it again with GET /v1/tools/{error.name}, and send what you want on top of that",
         ) from None
     except TooManyVersionsError as error:
         raise ProblemError(

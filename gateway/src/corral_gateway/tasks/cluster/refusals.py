@@ -3,6 +3,7 @@
 import math
 import re
 from http import HTTPStatus
+from typing import Literal
 
 from corral.api import Problem
 from corral.cluster.port import ClusterError, NotFound, Refused, Unavailable
@@ -16,36 +17,46 @@ _QUOTA_SECONDS = 30
 _QUOTA = re.compile(r"exceeded quota|limited to \d+", re.ASCII)
 _ADMISSION = re.compile(r"ValidatingAdmissionPolicy|admission webhook|violates PodSecurity")
 _TERMINATING = "because it is being terminated"
+#: How the messages of Corral's own admission policies begin: with the field that is wrong.
+_FIELD = re.compile(r"denied request: ((?:spec|metadata)(?:\.\w+|\[[^\]]*\])*):? (.+)", re.ASCII | re.DOTALL)
+
+#: What is written, and what makes room for more of it.
+What = Literal["task", "tool"]
+_MAKES_ROOM = {"task": "wait until tasks have ended or are deleted", "tool": "delete some"}
+_AGAIN = {"task": "; with an Idempotency-Key nothing runs twice", "tool": "; PUT once more does no harm"}
 
 
-def away(error: ClusterError | None = None) -> ProblemError:
+def away(error: ClusterError | None = None, what: What = "task") -> ProblemError:
     """Return what is said while the API server does not answer."""
     asked = error.retry_after_seconds if isinstance(error, Unavailable) else None
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "ClusterUnavailable",
         "the cluster does not answer",
-        remedy="try again after the time that Retry-After names; with an Idempotency-Key nothing runs twice",
+        remedy=f"try again after the time that Retry-After names{_AGAIN[what]}",
         retry_after_seconds=_AWAY_SECONDS if asked is None else max(1, math.ceil(asked)),
     )
 
 
-def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PLR0911 - one for each
-    """Return what a caller is told whose task the API server did not take.
+def problem_of(  # noqa: PLR0911 - one for each
+    error: ClusterError, namespace: str, what: What = "task"
+) -> ProblemError:
+    """Return what a caller is told whose task or tool the API server did not take.
 
     Args:
         error: what it said.
-        namespace: where the task was to be.
+        namespace: where it was to be.
+        what: it was.
     """
     if not isinstance(error, Refused):
-        return away(error)
+        return away(error, what)
     message = str(error)
     if _QUOTA.search(message):
         return ProblemError(
             HTTPStatus.TOO_MANY_REQUESTS,
             "QuotaExceeded",
             f"the quota of the namespace {namespace} is used up: {message}",
-            remedy="wait until tasks have ended or are deleted, or ask for a larger quota",
+            remedy=f"{_MAKES_ROOM[what]}, or ask for a larger quota",
             retry_after_seconds=_QUOTA_SECONDS,
         )
     if _ADMISSION.search(message):
@@ -54,6 +65,7 @@ def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PL
             "AdmissionRefused",
             message,
             remedy="the message names the rule; ask whoever runs the cluster, or ask for less",
+            problems=_denied(message),
         )
     if error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return ProblemError(
@@ -63,7 +75,7 @@ def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PL
         return ProblemError(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             "BodyTooLarge",
-            "the task is larger than the cluster takes",
+            f"the {what} is larger than the cluster takes",
             remedy="send less; larger content goes by reference",
         )
     if isinstance(error, NotFound) or _TERMINATING in message:
@@ -82,6 +94,12 @@ def problem_of(error: ClusterError, namespace: str) -> ProblemError:  # noqa: PL
         remedy="the gateway's log has the whole message; its account needs the rights of docs/deployment.md",
         retry_after_seconds=_QUOTA_SECONDS,
     )
+
+
+def _denied(message: str) -> list[Problem]:
+    """Return the field that an admission policy names; nothing where somebody else's names none."""
+    found = _FIELD.search(message)
+    return [] if found is None else [Problem(found[1], found[2])]
 
 
 def _causes(error: Refused) -> list[Problem]:

@@ -1,8 +1,10 @@
 """The tools of a cluster's namespaces: ``Tool`` resources, from a watch, and the built-in ones."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -13,14 +15,22 @@ from corral.cluster.mirror import Mirror, version_of
 from corral.cluster.port import TOOLS, Json, WatchedCluster
 from corral_gateway.tasks.cluster import refusals
 from corral_gateway.tasks.cluster.namespaces import Namespaces
+from corral_gateway.tasks.cluster.tool_bodies import registered_by, tool_of
 
 log = logging.getLogger(__name__)
+
+#: UIDs of deleted tools, remembered so that a late event does not bring them back.
+_TOMBSTONES = 10_000
+#: What was written is told by the watch within milliseconds. While it is away, what was written is taken for known.
+_TOLD_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     namespace: str
     version: int
+    #: The label of who registered it; None: it did not come through the gateway.
+    registered_by: str | None
     #: None: it cannot be read, so the operator does not know it either.
     tool: Tool | None
 
@@ -30,22 +40,33 @@ class _Shelf:
 
     def __init__(self) -> None:
         self._tools: dict[str, _Kept] = {}
+        self._gone: OrderedDict[str, None] = OrderedDict()
         self._catalogues: dict[str, Catalogue] = {}
+        self._news = asyncio.Event()
 
     def put(self, body: Json) -> None:
         uid, namespace, version = body["metadata"]["uid"], body["metadata"]["namespace"], version_of(body)
         before = self._tools.get(uid)
-        if before is None or before.version < version:
-            self._tools[uid] = _Kept(namespace, version, _tool(body))
-            self._catalogues.pop(namespace, None)
+        if uid not in self._gone and (before is None or before.version < version):
+            self._tools[uid] = _Kept(namespace, version, registered_by(body), _tool(body))
+            self._changed(namespace)
 
     def remove(self, body: Json) -> None:
-        self._drop(body["metadata"]["uid"])
+        self.drop(body["metadata"]["uid"])
 
     def listed(self, namespace: str | None, uids: Collection[str], version: int) -> None:
         for uid, kept in list(self._tools.items()):
             if uid not in uids and kept.version <= version and namespace in {None, kept.namespace}:
-                self._drop(uid)
+                self.drop(uid)
+
+    def drop(self, uid: str) -> None:
+        """Take out a tool that was deleted."""
+        self._gone[uid] = None
+        while len(self._gone) > _TOMBSTONES:
+            self._gone.popitem(last=False)
+        kept = self._tools.pop(uid, None)
+        if kept is not None:
+            self._changed(kept.namespace)
 
     def catalogue(self, namespace: str) -> Catalogue:
         """Return the tools of a namespace: the built-in ones, and its own, which go before them."""
@@ -58,10 +79,34 @@ class _Shelf:
             self._catalogues[namespace] = found
         return found
 
-    def _drop(self, uid: str) -> None:
-        kept = self._tools.pop(uid, None)
-        if kept is not None:
-            self._catalogues.pop(kept.namespace, None)
+    def registered(self, namespace: str) -> Counter[str]:
+        """Return how many tools of a namespace came through the gateway, by the label of who registered them."""
+        return Counter(
+            kept.registered_by
+            for kept in self._tools.values()
+            if kept.namespace == namespace and kept.registered_by is not None
+        )
+
+    def has(self, uid: str, version: int) -> bool:
+        """Whether a tool is known in a version, or in a newer one; or is gone since."""
+        kept = self._tools.get(uid)
+        return uid in self._gone or (kept is not None and kept.version >= version)
+
+    def is_gone(self, uid: str) -> bool:
+        """Whether a tool is known to be deleted."""
+        return uid in self._gone
+
+    async def until(self, is_so: Callable[[], bool], seconds: float) -> None:
+        """Wait until something is so, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not is_so():
+                    await self._news.wait()
+
+    def _changed(self, namespace: str) -> None:
+        self._catalogues.pop(namespace, None)
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 class ClusterTools:
@@ -100,13 +145,25 @@ class ClusterTools:
             raise refusals.away()
         return self._shelf.catalogue(namespace)
 
+    def registered(self, namespace: str) -> Counter[str]:
+        """Return how many tools of a namespace came through the gateway, by the label of who registered them."""
+        return self._shelf.registered(namespace)
+
+    async def written(self, body: Json) -> None:
+        """Return when a tool is known that was just written: by the watch, so by others', too."""
+        uid, version = body["metadata"]["uid"], version_of(body)
+        await self._shelf.until(lambda: self._shelf.has(uid, version), _TOLD_SECONDS)
+        self._shelf.put(body)
+
+    async def deleted(self, uid: str) -> None:
+        """Return when a tool is not known any more that was just deleted."""
+        await self._shelf.until(lambda: self._shelf.is_gone(uid), _TOLD_SECONDS)
+        self._shelf.drop(uid)
+
 
 def _tool(body: Json) -> Tool | None:
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
     try:
-        return Tool.model_validate(
-            {**body, "metadata": metadata}, by_alias=True, by_name=False, extra="ignore"
-        )
+        return tool_of(body)
     except ValidationError as error:
-        log.warning("the tool %s/%s: %s", metadata["namespace"], metadata["name"], error)
+        log.warning("the tool %s/%s: %s", body["metadata"]["namespace"], body["metadata"]["name"], error)
         return None
