@@ -13,6 +13,7 @@ from corral_gateway.tasks.cluster.following import Following
 from corral_gateway.tasks.cluster.memory import TaskMemory
 from corral_gateway.tasks.cluster.reading import task_of
 from corral_gateway.tasks.cluster.runners import Attempt, Runners
+from corral_gateway.tasks.cluster.waiting import Waiting
 from corral_gateway.tasks.events import Event
 from eventually import eventually_async
 
@@ -53,7 +54,7 @@ class _Task:
     """A task whose status changes as the operator writes it."""
 
     def __init__(self, *steps: str, strategy: str = "Sequential") -> None:
-        self.memory = TaskMemory(lambda _body, _before: None)
+        self.memory = TaskMemory(lambda _body, _before: None, Waiting(100, 100))
         self._version = 0
         names = [{"name": name, "tool": "shell"} for name in steps]
         self._spec = {"steps": names, "strategy": strategy} if steps else {"tool": "shell"}

@@ -65,7 +65,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def _tasks(
-    server: ApiServer, *, namespaces: Namespaces | None = None, waiting: int = 100
+    server: ApiServer, *, namespaces: Namespaces | None = None, waiting: int = 100, each: int = 100
 ) -> AsyncIterator[tuple[ClusterTasks, _Observer]]:
     observer = _Observer()
     tasks = ClusterTasks(
@@ -75,6 +75,7 @@ async def _tasks(
         runners=Runners(server, "corral"),
         observers=[observer],
         waiting_tasks=waiting,
+        waiting_tasks_each=each,
     )
     await tasks.start()
     try:
@@ -187,6 +188,66 @@ async def test_A9_what_the_cluster_refuses_is_refused_with_its_reason() -> None:
         await tasks.submit(_asked(), "ann")
         with pytest.raises(NoCapacityError):
             await tasks.submit(_asked(), "ann")
+
+
+async def test_B4_each_caller_has_waiting_places_and_a_flood_takes_none_of_anothers() -> None:
+    server = _Server()
+    async with _tasks(server, waiting=6, each=3) as (tasks, _):
+        answers = await asyncio.gather(
+            *(tasks.submit(_asked("ann"), "ann") for _ in range(8)), return_exceptions=True
+        )
+        # Also those that come at once: what is on its way is counted.
+        refused = [one for one in answers if isinstance(one, NoCapacityError)]
+        assert (len(_stored(server)), len(refused)) == (3, 5)
+        assert all(one.own and one.retry_after_seconds > 0 for one in refused)
+        for _ in range(3):
+            await tasks.submit(_asked("bob"), "bob")
+        with pytest.raises(NoCapacityError) as full:
+            await tasks.submit(_asked("cid"), "cid")
+        assert not full.value.own
+        first = _stored(server)[0]["metadata"]["uid"]
+        server.put(AGENT_TASKS, {**_stored(server)[0], "status": {"phase": "Running"}})
+        await eventually_async(lambda: tasks.waiting == 5)
+        await tasks.submit(_asked("ann"), "ann")
+        with pytest.raises(NoCapacityError):
+            await tasks.submit(_asked("ann"), "ann")
+        server.end(first)
+        for body in _stored(server):
+            server.end(body["metadata"]["uid"])
+        await eventually_async(lambda: tasks.waiting == 0)
+        assert tasks._waiting.callers == 0  # who waits no more is forgotten
+
+
+async def test_B4_waiting_places_are_counted_over_all_gateways_and_kubectl() -> None:
+    server = _Server()
+    async with _tasks(server, waiting=3, each=2) as (one, _), _tasks(server, waiting=3, each=2) as (other, _):
+        for _ in range(2):
+            await one.submit(_asked("ann"), "ann")
+        await eventually_async(lambda: other.waiting == 2)
+        with pytest.raises(NoCapacityError) as refused:
+            await other.submit(_asked("ann"), "ann")
+        assert refused.value.own
+        server.put(AGENT_TASKS, {"metadata": {"name": "kubectl", "namespace": "team"}, "spec": SPEC})
+        await eventually_async(lambda: other.waiting == 3)
+        with pytest.raises(NoCapacityError) as refused:
+            await other.submit(_asked("bob"), "bob")
+        assert not refused.value.own
+
+
+async def test_B4_a_task_that_is_not_taken_gives_its_waiting_place_back() -> None:
+    server = _Server()
+    async with _tasks(server, each=1) as (tasks, _):
+
+        async def away(verb: str, _plural: str, _name: str) -> None:
+            if verb == "create":
+                raise Refused(403, "Forbidden", "exceeded quota: small", {})
+
+        server.before = away
+        for _ in range(3):
+            with pytest.raises(ProblemError):
+                await tasks.submit(_asked(), "ann")
+        server.before = None
+        await tasks.submit(_asked(), "ann")
 
 
 async def test_M5_anothers_task_is_as_one_that_does_not_exist() -> None:
@@ -363,6 +424,7 @@ async def test_A1_who_remembers_is_told_what_ended_while_no_gateway_looked() -> 
         runners=Runners(server, "corral"),
         observers=[plain, lasting],
         waiting_tasks=1,
+        waiting_tasks_each=1,
     )
     await tasks.start()
     assert (plain.told, lasting.told) == ([], [("before old", "", Reason.COMPLETED)])
@@ -467,6 +529,7 @@ async def test_B13_an_observer_that_fails_takes_nothing_from_the_others() -> Non
         runners=Runners(server, "corral"),
         observers=[Failing(), observer],
         waiting_tasks=100,
+        waiting_tasks_each=100,
     )
     await tasks.start()
     try:

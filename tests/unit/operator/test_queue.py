@@ -29,9 +29,16 @@ def test_B4_callers_take_turns_however_many_tasks_one_has() -> None:
     ]
 
 
-def test_B4_the_higher_priority_goes_first_and_counts_as_a_turn() -> None:
-    waiting = [_entry("a0", priority=5), _entry("a1", waits=9), _entry("b0", "ben")]
-    assert _names(waiting) == ["a0", "b0", "a1"]
+def test_B4_the_higher_priority_goes_first_among_a_callers_own() -> None:
+    waiting = [_entry("a0", waits=9), _entry("a1", priority=5, waits=1), _entry("b0", "ben", priority=-5)]
+    assert _names(waiting) == ["a1", "b0", "a0"]
+
+
+def test_B4_a_flood_of_the_highest_priority_holds_up_another_by_one() -> None:
+    flood = [_entry(f"a{number}", priority=1000, waits=100) for number in range(1000)]
+    assert _names([*flood, _entry("b0", "ben", priority=-1000)]).index("b0") == 1
+    busy = {"ann": CallerShare(running=1)}
+    assert _names([*flood, _entry("b0", "ben", priority=-1000)], busy)[0] == "b0"
 
 
 def test_B4_whoever_has_less_goes_first_then_whoever_was_served_longest_ago() -> None:
@@ -77,13 +84,15 @@ def test_B4_the_order_is_a_permutation_and_the_same_whatever_order_they_come_in(
     shuffled = list(waiting)
     seed.shuffle(shuffled)  # type: ignore[attr-defined]
     assert order(shuffled, shares) == ordered
-    assert [entry.priority for entry in ordered] == sorted((e.priority for e in waiting), reverse=True)
+    for caller in ("ann", "ben", "cid", ""):
+        own = [entry.priority for entry in ordered if entry.caller == caller]
+        assert own == sorted(own, reverse=True)
 
 
 @given(waiting=ENTRIES, shares=SHARES)
 def test_B4_nobody_starves(waiting: list[QueueEntry], shares: dict[str, CallerShare]) -> None:
-    """Before a caller's next turn no other of the same priority, starting level, has more than one turn more."""
-    ordered = order([entry for entry in waiting if entry.priority == 0], shares)
+    """Before a caller's next turn no other, starting level, has more than one turn more, whatever the priorities."""
+    ordered = order(waiting, shares)
     load = {caller: share.running for caller, share in shares.items()}
     left = {caller: sum(entry.caller == caller for entry in ordered) for caller in ("ann", "ben", "cid", "")}
     for entry in ordered:

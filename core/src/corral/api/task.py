@@ -172,7 +172,9 @@ class AgentTaskSpec(ApiModel):
         description="The same key and spec again is the same task; with another spec it is refused.",
     )
     priority: Annotated[Int, Field(ge=-1000, le=1000)] = Field(
-        0, description="Among waiting tasks of a namespace, the higher one goes first."
+        0,
+        description="Among a caller's waiting tasks, the higher one goes first. Those applied by hand are one "
+        "caller's.",
     )
     retry: Retry | None = Field(None, description="When to try again. Absent: never.")
     active_deadline_seconds: Annotated[Int, Field(ge=1, le=604800)] | None = Field(

@@ -134,6 +134,7 @@ def cluster_engine(
         runners=Runners(watching, home),
         observers=observers,
         waiting_tasks=settings.waiting_tasks,
+        waiting_tasks_each=settings.most_waiting_of_a_caller,
     )
     registry = ClusterToolRegistry(cluster, tools, namespaces, database, tool_bounds(settings))
     # A directory of this machine is none of the operator's, which reads what is sent here, and writes what is left.

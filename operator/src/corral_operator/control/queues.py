@@ -104,14 +104,13 @@ class Queues:
         }
 
     def ahead_of(self, task: TaskView, pool: str) -> int:
-        """Return how many executions of other tasks go before this task's first one."""
+        """Return how many executions of other tasks go before this task's first one; all, before it waits itself."""
         where = task.key.namespace, pool
         ordered = self._order(where)
         own = self._waits.get(task.key.uid, {}).get(where)
         if own:
             return min(ordered.positions[place] for place in own) - 1
-        priority = task.spec.priority if task.spec is not None else 0
-        return sum(entry.priority >= priority for entry in ordered.entries)
+        return len(ordered.entries)
 
     def waits_for(self, namespace: str, pool: str) -> bool:
         """Whether anybody waits for a pool."""

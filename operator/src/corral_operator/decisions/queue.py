@@ -38,29 +38,28 @@ def order(
 ) -> tuple[QueueEntry, ...]:
     """Return the order in which they are served.
 
-    The higher priority goes first. Within one, callers take turns: whoever has the fewest sandboxes, those that it
-    is given on the way included, is next; of several, the one that was served longest ago, then the one that waits
-    longest. So a caller with a thousand tasks holds up another's first by one sandbox, not by a thousand.
+    Callers take turns: whoever has the fewest sandboxes, those that it is given on the way included, is next; of
+    several, the one that was served longest ago, then the one whose next execution waits longest. Among a caller's own
+    the higher priority goes first, then the longest wait. So a caller with a thousand tasks of whatever priority holds
+    up another's first by one sandbox, not by a thousand.
     """
     shares = shares or {}
-    levels: dict[int, dict[str, deque[QueueEntry]]] = defaultdict(lambda: defaultdict(deque))
-    for entry in sorted(waiting, key=_age):
-        levels[entry.priority][entry.caller].append(entry)
-    load = defaultdict(int, {caller: share.running for caller, share in shares.items()})
+    queues: dict[str, deque[QueueEntry]] = defaultdict(deque)
+    for entry in sorted(waiting, key=lambda entry: (-entry.priority, _age(entry))):
+        queues[entry.caller].append(entry)
+    load = {caller: shares[caller].running if caller in shares else 0 for caller in queues}
+    heap = [
+        (load[caller], _last_served(shares, caller), _age(queue[0]), caller)
+        for caller, queue in queues.items()
+    ]
+    heapq.heapify(heap)
     result: list[QueueEntry] = []
-    for priority in sorted(levels, reverse=True):
-        queues = levels[priority]
-        heap = [
-            (load[caller], _last_served(shares, caller), _age(queue[0]), caller)
-            for caller, queue in queues.items()
-        ]
-        heapq.heapify(heap)
-        while heap:
-            _, served, _, caller = heapq.heappop(heap)
-            result.append(queues[caller].popleft())
-            load[caller] += 1
-            if queues[caller]:
-                heapq.heappush(heap, (load[caller], served, _age(queues[caller][0]), caller))
+    while heap:
+        _, served, _, caller = heapq.heappop(heap)
+        result.append(queues[caller].popleft())
+        load[caller] += 1
+        if queues[caller]:
+            heapq.heappush(heap, (load[caller], served, _age(queues[caller][0]), caller))
     return tuple(result)
 
 

@@ -27,10 +27,11 @@ from corral_gateway.tasks.cluster.memory import Known, TaskMemory
 from corral_gateway.tasks.cluster.namespaces import Namespaces
 from corral_gateway.tasks.cluster.reading import body_of, seconds_of, slim, task_of
 from corral_gateway.tasks.cluster.runners import Runners
+from corral_gateway.tasks.cluster.waiting import Waiting
 from corral_gateway.tasks.events import Event
 from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.observing import Observers
-from corral_gateway.tasks.port import KeyUsedError, NoCapacityError, TaskFilter, TaskObserver
+from corral_gateway.tasks.port import KeyUsedError, TaskFilter, TaskObserver
 from corral_gateway.tasks.stamps import (
     KEYED,
     REQUEST_ANNOTATION,
@@ -42,8 +43,6 @@ from corral_gateway.tasks.stamps import (
 
 log = logging.getLogger(__name__)
 
-#: When a place may be free again, nobody can say; a default task may take half a minute.
-_RETRY_AFTER_SECONDS = 5
 #: A gateway that starts waits so long for the cluster, then serves, and says that it does not answer.
 _START_SECONDS = 10.0
 #: Another gateway may have made a task that our watch has yet to tell of.
@@ -63,6 +62,7 @@ class ClusterTasks:
         runners: Runners,
         observers: Sequence[TaskObserver],
         waiting_tasks: int,
+        waiting_tasks_each: int,
     ) -> None:
         """Prepare; ``start`` connects.
 
@@ -73,14 +73,15 @@ class ClusterTasks:
             runners: tell what happens in sandboxes.
             observers: of every task that ends in a namespace that is watched.
             waiting_tasks: that may wait there; one more is refused.
+            waiting_tasks_each: of them, those of one caller.
         """
         self._cluster = cluster
         self._watching = watching
         self._namespaces = namespaces
         self._runners = runners
         self._observers = Observers(observers)
-        self._most_waiting = waiting_tasks
-        self._memory = TaskMemory(self._ended)
+        self._waiting = Waiting(waiting_tasks, waiting_tasks_each)
+        self._memory = TaskMemory(self._ended, self._waiting)
         self._complete = asyncio.Event()
         self._mirrors = {
             namespace: Mirror(watching, AGENT_TASKS, namespace, self._memory, on_change=self._changed)
@@ -96,7 +97,7 @@ class ClusterTasks:
     @property
     def waiting(self) -> int:
         """How many of them have no sandbox yet."""
-        return self._memory.waiting
+        return self._waiting.count
 
     @property
     def is_current(self) -> bool:
@@ -157,31 +158,34 @@ class ClusterTasks:
                 f"metadata.namespace: your tasks run in {namespace}",
                 remedy="leave it out",
             )
-        if self._memory.waiting >= self._most_waiting:
-            raise NoCapacityError(_RETRY_AFTER_SECONDS)
         _refuse_reserved(task)
-        wanted = body_of(task, namespace, caller)
-        name = wanted["metadata"]["name"]
-        try:
-            made = await self._cluster.create(AGENT_TASKS, namespace, wanted)
-        except AlreadyExists:
-            made = await self._there(namespace, name)
-        except Unavailable as error:
-            # It may have been made all the same: whoever asks again without a key would run it twice.
-            made = await self._there(namespace, name, error)
-        except ClusterError as error:
-            raise self._refusal(error, namespace) from error
-        self._memory.put(made)
+        with self._waiting.joining(caller_label(caller)):
+            made = await self._made(task, namespace, caller)
+            self._memory.put(made)
         if made["metadata"].get("annotations", {}).get(SUBMISSION_ANNOTATION) == task.metadata.uid:
             return task_of(slim(made))
         if task.spec.idempotency_key is None:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
                 "NameTaken",
-                f"metadata.name: there is a task {name} already",
+                f"metadata.name: there is a task {made['metadata']['name']} already",
                 remedy="choose another name, or leave it out",
             )
         return _same_request(task, made, caller)
+
+    async def _made(self, task: AgentTask, namespace: str, caller: str) -> Json:
+        """Create a task and return it, or what has its name already."""
+        wanted = body_of(task, namespace, caller)
+        name = wanted["metadata"]["name"]
+        try:
+            return await self._cluster.create(AGENT_TASKS, namespace, wanted)
+        except AlreadyExists:
+            return await self._there(namespace, name)
+        except Unavailable as error:
+            # It may have been made all the same: whoever asks again without a key would run it twice.
+            return await self._there(namespace, name, error)
+        except ClusterError as error:
+            raise self._refusal(error, namespace) from error
 
     async def wait(self, uid: str, caller: str, seconds: float) -> AgentTask | None:
         """Wait for a task's end; see ``Executor``."""

@@ -12,6 +12,7 @@ from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import Json
 from corral_gateway.tasks.cluster.bodies import Bodies
 from corral_gateway.tasks.cluster.reading import deleted, moment, slim
+from corral_gateway.tasks.cluster.waiting import Waiting
 from corral_gateway.tasks.port import TaskFilter
 
 #: UIDs of deleted tasks, remembered so that a late answer does not bring them back.
@@ -58,8 +59,9 @@ class Known:
 class TaskMemory:
     """Implements ``Picture`` of ``corral.cluster.mirror``."""
 
-    def __init__(self, on_ended: OnEnded, bodies: Bodies | None = None) -> None:
+    def __init__(self, on_ended: OnEnded, waiting: Waiting, bodies: Bodies | None = None) -> None:
         self._on_ended = on_ended
+        self._waiting = waiting
         self.bodies = bodies or Bodies()
         self._known: dict[str, Known] = {}
         self._names: dict[tuple[str, str], str] = {}
@@ -68,9 +70,8 @@ class TaskMemory:
         self._last_words: OrderedDict[str, Json] = OrderedDict()
         self._changes: dict[str, asyncio.Event] = {}
         self._complete: set[str | None] = set()
-        #: How many have not ended, and how many of them wait.
+        #: How many have not ended.
         self.active = 0
-        self.waiting = 0
 
     # --- asking ---
 
@@ -175,12 +176,23 @@ class TaskMemory:
         for known, one in ((before, -1), (now, 1)):
             if known is not None and not known.ended:
                 self.active += one
-                self.waiting += one if known.phase == Phase.PENDING else 0
+        waited, waits = _waiting_of(before), _waiting_of(now)
+        if waited != waits:
+            if waited is not None:
+                self._waiting.ended(waited)
+            if waits is not None:
+                self._waiting.began(waits)
 
     def _wake(self, uid: str) -> None:
         event = self._changes.pop(uid, None)
         if event is not None:
             event.set()
+
+
+def _waiting_of(known: Known | None) -> str | None:
+    """Return whose task waits, as the label has it; None: it does not wait."""
+    waits = known is not None and not known.ended and known.phase == Phase.PENDING
+    return known.caller_label if known is not None and waits else None
 
 
 def _known(body: Json) -> Known:
