@@ -19,12 +19,13 @@ from corral_gateway.identity.caller import Caller
 from corral_gateway.life import Waiters
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
+from corral_gateway.storage.database import Database
 from corral_gateway.tasks.cluster.tools import ClusterTools
 from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.service import TaskService
 from corral_gateway.tasks.wiring import Engine, cluster_engine
 from eventually import eventually_async
-from unit.gateway.test_cluster_tasks import _Server
+from unit.gateway.cluster_server import TaskServer
 
 CONTENT = b"0123456789abcdef" * 20_000
 HASH = sha256(CONTENT).hexdigest()
@@ -40,9 +41,11 @@ class _Recorder:
 
 
 @asynccontextmanager
-async def _service(server: _Server, url: str) -> AsyncIterator[tuple[TaskService, Engine]]:
+async def _service(server: TaskServer, url: str) -> AsyncIterator[tuple[TaskService, Engine]]:
     settings = Settings(_env_file=None, CORRAL_ARTIFACTS_URL=url, CORRAL_NAMESPACE="team")
-    engine = cluster_engine(server, server, settings, [])
+    # Here nobody registers tools, so nothing is asked of it.
+    database = Database("sqlite+aiosqlite://")
+    engine = cluster_engine(database, server, server, settings, [])
     audit = Auditing(cast("Any", _Recorder()))
     service = TaskService(engine.executor, engine.tools, [], engine.artifacts, audit, waiters=Waiters())
     for part in engine.parts:
@@ -55,6 +58,7 @@ async def _service(server: _Server, url: str) -> AsyncIterator[tuple[TaskService
     finally:
         for part in reversed(engine.parts):
             await part.close()
+        await database.close()
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ async def _kept(store: FsspecStore) -> list[str]:
 async def test_B15_files_are_kept_under_the_uid_that_the_cluster_gave_and_nowhere_else(
     tmp_path: Path, store: FsspecStore
 ) -> None:
-    async with _service(_Server(), _url(tmp_path)) as (service, _):
+    async with _service(TaskServer(), _url(tmp_path)) as (service, _):
         asked = _asked()
         made = await service.submit(asked, ANN, _sent())
     assert made.metadata.uid != asked.metadata.uid
@@ -95,7 +99,7 @@ async def test_B15_files_are_kept_under_the_uid_that_the_cluster_gave_and_nowher
 async def test_B15_a_task_whose_gateway_died_before_it_had_its_files_has_them_when_it_is_sent_again(
     tmp_path: Path, store: FsspecStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = _Server()
+    server = TaskServer()
     async with _service(server, _url(tmp_path)) as (service, engine):
         with monkeypatch.context() as patch:
 
@@ -114,7 +118,7 @@ async def test_B15_a_task_whose_gateway_died_before_it_had_its_files_has_them_wh
 async def test_B15_a_store_that_fails_is_told_before_there_is_a_task(
     tmp_path: Path, store: FsspecStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = _Server()
+    server = TaskServer()
     async with _service(server, _url(tmp_path)) as (service, engine):
 
         async def fails(*_arguments: Any) -> None:
@@ -131,7 +135,7 @@ async def test_B15_a_store_that_fails_is_told_before_there_is_a_task(
 async def test_B15_a_task_that_cannot_be_given_its_files_is_ended_and_the_caller_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = _Server()
+    server = TaskServer()
     async with _service(server, _url(tmp_path)) as (service, engine):
 
         async def fails(*_arguments: Any) -> None:
@@ -147,7 +151,7 @@ async def test_B15_a_task_that_cannot_be_given_its_files_is_ended_and_the_caller
 
 @pytest.mark.parametrize("url", ["", "artifacts"], ids=["none", "a directory of its own"])
 async def test_B15_without_a_store_that_the_operator_sees_large_files_are_refused(url: str) -> None:
-    server = _Server()
+    server = TaskServer()
     async with _service(server, url) as (service, _):
         with pytest.raises(ProblemError) as refused:
             await service.submit(_asked(), ANN, _sent())

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -23,28 +23,10 @@ from corral_gateway.tasks.intake import task_of, with_key
 from corral_gateway.tasks.port import Cursor, KeyUsedError, NoCapacityError, TaskFilter
 from corral_gateway.tasks.stamps import is_made_of, keyed_name
 from eventually import eventually_async
+from unit.gateway.cluster_server import TaskServer
 from unit.operator.api_server import ApiServer
 
 SPEC = {"tool": "calculator", "arguments": {"expression": "6*7"}}
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class _Server(ApiServer):
-    """Gives ids and times as a real one does, a second between tasks."""
-
-    def put(self, resource: Resource, body: Mapping[str, Any]) -> Json:
-        metadata = dict(body["metadata"])
-        metadata.setdefault("uid", str(uuid.uuid4()))
-        made = BEGIN + timedelta(seconds=self._version)
-        metadata.setdefault("creationTimestamp", made.isoformat().replace("+00:00", "Z"))
-        return super().put(resource, {**body, "metadata": metadata})
-
-    def end(self, uid: str | None, reason: Reason = Reason.COMPLETED, **status: Any) -> None:
-        """Do as the operator does."""
-        body = next(one for one in self.objects.values() if one["metadata"]["uid"] == uid)
-        phase = "Succeeded" if reason is Reason.COMPLETED else "Failed"
-        told = {"phase": phase, "reason": reason.value, "completionTime": "2026-01-01T01:00:00Z", **status}
-        self.put(AGENT_TASKS, {**body, "status": told})
 
 
 class _Observer:
@@ -98,7 +80,7 @@ def _stored(server: ApiServer) -> list[Json]:
 
 
 async def test_B1_a_task_is_stamped_and_its_end_reaches_who_waits() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, observer):
         asked = _asked("system:serviceaccount:a:b")
         made = await tasks.submit(asked, "system:serviceaccount:a:b")
@@ -117,7 +99,7 @@ async def test_B1_a_task_is_stamped_and_its_end_reaches_who_waits() -> None:
 
 
 async def test_B1_the_same_key_is_the_same_task_whichever_gateway_is_asked() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (one, _), _tasks(server) as (other, _):
         asked = [_asked(key="k") for _ in range(6)]
         made = await asyncio.gather(
@@ -140,7 +122,7 @@ async def test_B1_the_same_key_is_the_same_task_whichever_gateway_is_asked() -> 
 async def test_B13_a_create_without_an_answer_is_looked_up_before_anybody_is_told(
     *, is_written: bool
 ) -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         create = server.create
 
@@ -161,7 +143,7 @@ async def test_B13_a_create_without_an_answer_is_looked_up_before_anybody_is_tol
 
 
 async def test_A9_what_the_cluster_refuses_is_refused_with_its_reason() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server, waiting=1) as (tasks, _):
 
         async def quota(verb: str, _plural: str, _name: str) -> None:
@@ -191,7 +173,7 @@ async def test_A9_what_the_cluster_refuses_is_refused_with_its_reason() -> None:
 
 
 async def test_B4_each_caller_has_waiting_places_and_a_flood_takes_none_of_anothers() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server, waiting=6, each=3) as (tasks, _):
         answers = await asyncio.gather(
             *(tasks.submit(_asked("ann"), "ann") for _ in range(8)), return_exceptions=True
@@ -219,7 +201,7 @@ async def test_B4_each_caller_has_waiting_places_and_a_flood_takes_none_of_anoth
 
 
 async def test_B4_waiting_places_are_counted_over_all_gateways_and_kubectl() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server, waiting=3, each=2) as (one, _), _tasks(server, waiting=3, each=2) as (other, _):
         for _ in range(2):
             await one.submit(_asked("ann"), "ann")
@@ -235,7 +217,7 @@ async def test_B4_waiting_places_are_counted_over_all_gateways_and_kubectl() -> 
 
 
 async def test_B4_a_task_that_is_not_taken_gives_its_waiting_place_back() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server, each=1) as (tasks, _):
 
         async def away(verb: str, _plural: str, _name: str) -> None:
@@ -251,7 +233,7 @@ async def test_B4_a_task_that_is_not_taken_gives_its_waiting_place_back() -> Non
 
 
 async def test_M5_anothers_task_is_as_one_that_does_not_exist() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         uid = (await tasks.submit(_asked(), "ann")).metadata.uid or ""
         for other in ("bob", ""):
@@ -267,14 +249,14 @@ async def test_M5_anothers_task_is_as_one_that_does_not_exist() -> None:
 
 
 async def test_B13_a_task_of_another_gateway_is_found_as_soon_as_the_watch_tells() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (one, _), _tasks(server) as (other, _):
         made = await one.submit(_asked(), "ann")
         assert await other.get(made.metadata.uid or "", "ann") is not None
 
 
 async def test_B13_lists_are_filtered_and_their_pages_stable() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         made = [await tasks.submit(_asked(), "ann") for _ in range(7)]
         await tasks.submit(_asked("bob"), "bob")
@@ -298,7 +280,7 @@ async def test_B13_lists_are_filtered_and_their_pages_stable() -> None:
 
 
 async def test_B15_what_has_no_room_is_read_again_when_it_is_wanted() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         tasks._memory.bodies = Bodies(most_bytes=1500)
         made = [await tasks.submit(_asked(), "ann") for _ in range(20)]
@@ -309,7 +291,7 @@ async def test_B15_what_has_no_room_is_read_again_when_it_is_wanted() -> None:
 
 
 async def test_B4_cancel_says_so_in_the_spec_and_an_ended_task_stays() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         uid = (await tasks.submit(_asked(), "ann")).metadata.uid or ""
         cancelled = await tasks.cancel(uid, "ann")
@@ -322,7 +304,7 @@ async def test_B4_cancel_says_so_in_the_spec_and_an_ended_task_stays() -> None:
 
 
 async def test_B13_who_waits_goes_on_waiting_through_an_outage_and_new_tasks_are_refused() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         uid = (await tasks.submit(_asked(), "ann")).metadata.uid or ""
         waits = asyncio.ensure_future(tasks.wait(uid, "ann", 60))
@@ -347,7 +329,7 @@ async def test_B13_who_waits_goes_on_waiting_through_an_outage_and_new_tasks_are
 
 
 async def test_B13_a_gateway_that_starts_without_a_cluster_serves_and_says_so() -> None:
-    server = _Server()
+    server = TaskServer()
 
     async def away(_verb: str, _plural: str, _name: str) -> None:
         raise Unavailable("away")
@@ -364,7 +346,7 @@ async def test_B13_a_gateway_that_starts_without_a_cluster_serves_and_says_so() 
 
 
 async def test_B13_a_task_that_is_deleted_before_its_end_ends_for_who_waits() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, observer):
         made = await tasks.submit(_asked(), "ann")
         uid, name = made.metadata.uid or "", made.metadata.name or ""
@@ -383,7 +365,7 @@ async def test_B13_a_task_that_is_deleted_before_its_end_ends_for_who_waits() ->
 
 
 async def test_A1_observers_are_told_once_of_every_task_kubectls_too() -> None:
-    server = _Server()
+    server = TaskServer()
     server.put(AGENT_TASKS, {"metadata": {"name": "old", "namespace": "team"}, "spec": SPEC})
     server.end(_stored(server)[0]["metadata"]["uid"])
     async with _tasks(server) as (tasks, observer):
@@ -413,7 +395,7 @@ class _Lasting(_Observer):
 
 
 async def test_A1_who_remembers_is_told_what_ended_while_no_gateway_looked() -> None:
-    server = _Server()
+    server = TaskServer()
     server.put(AGENT_TASKS, {"metadata": {"name": "old", "namespace": "team"}, "spec": SPEC})
     server.end(_stored(server)[0]["metadata"]["uid"])
     plain, lasting = _Observer(), _Lasting()
@@ -432,7 +414,7 @@ async def test_A1_who_remembers_is_told_what_ended_while_no_gateway_looked() -> 
 
 
 async def test_M5_a_namespace_that_cannot_be_read_stops_no_other() -> None:
-    server = _Server()
+    server = TaskServer()
     pages = server.pages
 
     def refuse_one(
@@ -451,7 +433,7 @@ async def test_M5_a_namespace_that_cannot_be_read_stops_no_other() -> None:
 
 
 async def test_A1_a_task_that_no_gateway_would_have_taken_is_told_of_all_the_same() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (_, observer):
         wrong = {"tool": "calculator", "steps": [{}], "unheard": 1}
         body = server.put(AGENT_TASKS, {"metadata": {"name": "wrong", "namespace": "team"}, "spec": wrong})
@@ -460,7 +442,7 @@ async def test_A1_a_task_that_no_gateway_would_have_taken_is_told_of_all_the_sam
 
 
 async def test_A2_tools_are_the_namespaces_own_and_the_built_in_ones() -> None:
-    server = _Server()
+    server = TaskServer()
     spec = {"description": "Says hello.", "run": {"command": {"argv": ["echo", "hello"]}}}
     head = {"apiVersion": "corral.dev/v1alpha1", "kind": "Tool"}
     server.put(TOOLS, {**head, "metadata": {"name": "hello", "namespace": "a"}, "spec": spec})
@@ -483,7 +465,7 @@ async def test_A2_tools_are_the_namespaces_own_and_the_built_in_ones() -> None:
 
 
 async def test_B1_nobody_takes_the_name_of_anothers_key() -> None:
-    server = _Server()
+    server = TaskServer()
     name = keyed_name("ann", "monday")
     manifest = {
         "apiVersion": "corral.dev/v1alpha1",
@@ -500,7 +482,7 @@ async def test_B1_nobody_takes_the_name_of_anothers_key() -> None:
 
 
 async def test_B1_a_task_of_another_under_the_name_of_a_key_is_never_shown() -> None:
-    server = _Server()
+    server = TaskServer()
     async with _tasks(server) as (tasks, _):
         made = await tasks.submit(_asked(key="monday"), "ann")
         (body,) = _stored(server)
@@ -521,7 +503,7 @@ async def test_B13_an_observer_that_fails_takes_nothing_from_the_others() -> Non
         def ended(self, _task: AgentTask, _caller: str, _seconds: float) -> None:
             raise ValueError("nobody thought of this")
 
-    server, observer = _Server(), _Observer()
+    server, observer = TaskServer(), _Observer()
     tasks = ClusterTasks(
         server,
         server,

@@ -14,6 +14,7 @@ from corral_gateway.breakers.breaker import Breaker, BreakerRules, State
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
+from corral_gateway.tasks.stamps import submission_of
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Breakers:
 
     def ended(self, task: AgentTask, caller: str, seconds: float) -> None:  # noqa: ARG002 - see ``TaskObserver``
         """Note how a task's executions ended; see ``TaskObserver``."""
-        who, now = task.metadata.uid or "", self._clock()
+        who, now = submission_of(task), self._clock()
         told = False
         for execution in task.executions:
             reason = execution.reason

@@ -21,6 +21,7 @@ from corral_gateway.metrics import Metrics
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
+from corral_gateway.tasks.stamps import submission_of
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ _KEEP_DAYS = 90
 class Tasks(Protocol):
     """Of ``Executor``, what it takes to know whether a task is still there."""
 
-    async def get(self, uid: str, caller: str) -> AgentTask | None:
-        """Return a task as it stands."""
+    async def submitted(self, uid: str, caller: str) -> AgentTask | None:
+        """Return the task that was let in under an id, as it stands."""
         ...
 
 
@@ -130,7 +131,7 @@ class Budgets:
     def ended(self, task: AgentTask, caller: str, seconds: float) -> None:  # noqa: ARG002 - see ``TaskObserver``
         """Charge what a task has used; see ``TaskObserver``."""
         # Of a task that another gateway let through, only what is held for it, if anything, says whose it is.
-        mine = self._mine.pop(task.metadata.uid or "", None)
+        mine = self._mine.pop(submission_of(task), None)
         self._charges.append(_charge(task, caller, held=mine is None or mine.held))
         self._changed.set()
 
@@ -221,7 +222,7 @@ class Budgets:
         for hold in holds:
             if hold.uid in self._mine:
                 continue
-            task = await tasks.get(hold.uid, hold.caller)
+            task = await tasks.submitted(hold.uid, hold.caller)
             if task is not None and task.reason is not None:
                 charges.append(_charge(task, hold.caller, held=True))
             elif task is not None:
@@ -246,7 +247,7 @@ def _charge(task: AgentTask, caller: str, *, held: bool) -> Charge:
     # What never ran used nothing.
     usages = [execution.usage for execution in task.executions if execution.usage is not None]
     cpu_seconds = sum(usage.cpu_seconds or 0 for usage in usages)
-    return Charge(task.metadata.uid or "", caller, len(usages), round(1000 * cpu_seconds), held)
+    return Charge(submission_of(task), caller, len(usages), round(1000 * cpu_seconds), held)
 
 
 def _refusal(error: ExhaustedError, budget: Budget, now: datetime) -> ProblemError:

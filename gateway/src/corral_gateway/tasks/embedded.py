@@ -185,6 +185,10 @@ class EmbeddedTasks:
             row = await session.get(TaskRow, uid)
         return self._as_it_stands(row) if row is not None and row.caller == caller else None
 
+    async def submitted(self, uid: str, caller: str) -> AgentTask | None:
+        """Return the task that was let in under an id; see ``Executor``. It keeps the id."""
+        return await self.get(uid, caller)
+
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks; see ``Executor``."""
         query = select(TaskRow).where(TaskRow.caller == caller)

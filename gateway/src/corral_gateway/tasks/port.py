@@ -116,6 +116,10 @@ class Executor(Protocol):
         """Return a task as it stands."""
         ...
 
+    async def submitted(self, uid: str, caller: str) -> AgentTask | None:
+        """Return the task that was let in under an id, which may have another by now."""
+        ...
+
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks, newest first."""
         ...

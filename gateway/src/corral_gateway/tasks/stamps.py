@@ -66,8 +66,14 @@ def is_made_of(asked: AgentTask, taken: AgentTask) -> bool:
 
 
 def submission_of(task: AgentTask) -> str:
-    """Return the id that a task had when it was let in; in a cluster it is given another with its first version."""
-    return task.metadata.annotations.get(SUBMISSION_ANNOTATION) or task.metadata.uid or ""
+    """Return the id that a task had when it was let in; in a cluster it is given another with its first version.
+
+    It counts only on tasks of callers, as the label says that nobody else can write: what kubectl made has its own.
+    """
+    given = (
+        task.metadata.annotations.get(SUBMISSION_ANNOTATION) if CALLER_LABEL in task.metadata.labels else None
+    )
+    return given or task.metadata.uid or ""
 
 
 def keyed_name(caller: str, key: str) -> str:

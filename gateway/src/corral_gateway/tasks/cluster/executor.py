@@ -206,6 +206,13 @@ class ClusterTasks:
         body = None if known is None else await self._body(known)
         return None if body is None else task_of(body)
 
+    async def submitted(self, uid: str, caller: str) -> AgentTask | None:
+        """Return the task that was let in under an id; see ``Executor``."""
+        self._check_complete(caller)
+        known = self._memory.submitted(caller_label(caller), uid)
+        body = None if known is None else await self._body(known)
+        return None if body is None else task_of(body)
+
     async def find(self, caller: str, wanted: TaskFilter) -> Sequence[AgentTask]:
         """Return tasks; see ``Executor``."""
         self._check_complete(caller)

@@ -14,6 +14,7 @@ from corral_gateway.tasks.cluster.bodies import Bodies
 from corral_gateway.tasks.cluster.reading import deleted, moment, slim
 from corral_gateway.tasks.cluster.waiting import Waiting
 from corral_gateway.tasks.port import TaskFilter
+from corral_gateway.tasks.stamps import SUBMISSION_ANNOTATION
 
 #: UIDs of deleted tasks, remembered so that a late answer does not bring them back.
 _TOMBSTONES = 20_000
@@ -37,6 +38,8 @@ class Known:
     tool: str | None
     phase: str
     reason: str | None
+    #: The id that it was let in under, by some gateway.
+    submission: str
 
     @property
     def ended(self) -> bool:
@@ -83,6 +86,11 @@ class TaskMemory:
         """Return the task that has a name now."""
         uid = self._names.get((namespace, name))
         return None if uid is None else self._known.get(uid)
+
+    def submitted(self, caller_label: str, submission: str) -> Known | None:
+        """Return a caller's task by the id that it was let in under."""
+        own = self._of_caller.get(caller_label, {}).values()
+        return next((known for known in own if known.submission == submission), None)
 
     def last_words(self, uid: str) -> Json | None:
         """Return a task that was deleted before it had ended."""
@@ -207,6 +215,7 @@ def _known(body: Json) -> Known:
         tool=spec.get("tool"),
         phase=status.get("phase") or Phase.PENDING.value,
         reason=status.get("reason"),
+        submission=(metadata.get("annotations") or {}).get(SUBMISSION_ANNOTATION, ""),
     )
 
 
