@@ -50,9 +50,11 @@ class Release:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
 
-    def install(self, *, upgrade: bool = False, **gateway: Any) -> None:
+    def install(
+        self, *, upgrade: bool = False, artifacts: dict[str, Any] | None = None, **gateway: Any
+    ) -> None:
         """Install it, or upgrade it, and wait until it is ready."""
-        values = images()
+        values = images() | {"artifacts": artifacts or {}}
         values["gateway"] |= gateway
         verb = "upgrade" if upgrade else "install"
         where = ("--namespace", self.namespace)

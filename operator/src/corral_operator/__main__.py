@@ -39,7 +39,7 @@ async def operate(settings: Settings) -> None:
         ClusterError: the cluster cannot be reached, or does not allow what is needed.
     """
     policy = read_policy(settings.policy_file)
-    # A sandbox waits for what it leaves to be kept, and nobody for the operator: it asks again for half a minute.
+    # Only a sandbox waits for what it leaves to be kept: the store is asked for half a minute at least.
     url = settings.artifacts_url
     store = None if url is None else FsspecStore(url, attempts=_STORE_ATTEMPTS)
     cluster = await KubernetesCluster.connect(count_request)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from corral.artifacts.port import ArtifactStore
 from corral.policy import Policy
 from corral_operator.control.operator import Operator
 from corral_operator.settings import Settings
@@ -17,9 +18,9 @@ KEY = b"k" * 32
 class Replica:
     """An operator whose Lease the test holds."""
 
-    def __init__(self, server: ApiServer, **settings: Any) -> None:
+    def __init__(self, server: ApiServer, *, artifacts: ArtifactStore | None = None, **settings: Any) -> None:
         given = {"sweep_seconds": 3600, "verify_network_policy": False, **settings}
-        self.operator = Operator(server, server, Settings(**given), Policy(), KEY)
+        self.operator = Operator(server, server, Settings(**given), Policy(), KEY, artifacts=artifacts)
 
     def lead(self, active: bool) -> None:  # noqa: FBT001 - as the Lease tells it
         self.operator._leadership.active = active
@@ -41,9 +42,11 @@ class Replica:
 
 
 @asynccontextmanager
-async def running(server: ApiServer, *, leads: bool = True, **settings: Any) -> AsyncIterator[Replica]:
+async def running(
+    server: ApiServer, *, leads: bool = True, artifacts: ArtifactStore | None = None, **settings: Any
+) -> AsyncIterator[Replica]:
     """Run an operator's sweep, and stop it in the end."""
-    replica = Replica(server, **settings)
+    replica = Replica(server, artifacts=artifacts, **settings)
     if leads:
         replica.lead(True)
     sweep = asyncio.get_running_loop().create_task(replica.operator._sweep_for_ever())

@@ -66,6 +66,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)
+            await writer.drain()
     writer.close()
 
 

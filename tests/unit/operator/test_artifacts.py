@@ -12,11 +12,19 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from corral.api import DEFAULT_LIMITS, ExecutionStatus, FileChunk, FrameError, Reason, ResolvedLimits
+from corral.api import (
+    DEFAULT_LIMITS,
+    ExecutionStatus,
+    FileChunk,
+    FrameError,
+    InputFile,
+    Reason,
+    ResolvedLimits,
+)
 from corral.artifacts.fsspec_store import FsspecStore
 from corral.artifacts.names import file_name, input_name, stored_name
 from corral.artifacts.port import ArtifactError, ArtifactMissingError, ArtifactStore
-from corral.cluster.port import ObjectKey
+from corral.cluster.port import AGENT_TASKS, ObjectKey
 from corral.sandbox.execution import Record
 from corral.sandbox.port import ExecutionRequest, Owner
 from corral_operator.clock import Clock
@@ -28,9 +36,11 @@ from corral_operator.sandboxes.link import Link
 from corral_operator.sandboxes.run import Run
 from corral_operator.settings import Settings
 from eventually import eventually_async
+from unit.operator.api_server import ApiServer
 from unit.operator.factories import NOW
-from unit.operator.runners import TOKEN, real_runner
-from unit.operator.task_factories import TASK, task
+from unit.operator.replica import running, status_of
+from unit.operator.runners import TOKEN, ScriptedRunner, real_runner
+from unit.operator.task_factories import TASK, task, task_body
 
 POD = ObjectKey("team", "box", "uid-box")
 UID = TASK.uid
@@ -243,6 +253,28 @@ async def test_B15_a_runner_that_sends_files_all_at_once_has_not_as_many_uploads
     await leaving.give_up()
 
 
+async def test_B15_of_a_file_no_more_is_taken_from_the_store_than_the_runner_reads() -> None:
+    taken = 0
+
+    async def read(_file: InputFile) -> AsyncIterator[bytes]:
+        nonlocal taken
+        for _ in range(400):
+            taken += 1
+            yield LARGE[: 256 * 1024]
+
+    async with ScriptedRunner.started() as runner:
+        runner.reads_no_more = True
+        link = Link(POD, "127.0.0.1", runner.port, TOKEN, lambda _pod: None)
+        request, seen = _request(), _task()
+        assert seen.spec is not None
+        record = Record("main", "once", 1, NOW)
+        run = Run(link, request.owner, request, record, seen.spec.files, start_seconds=2, read=read)
+        view = await run.follow()
+        await link.close()
+    assert view.lost == "its runner did not answer in time"
+    assert 0 < taken < 50, f"{taken} pieces of 256 KiB; the sockets hold some"
+
+
 async def test_B15_of_a_content_that_comes_in_pieces_a_few_megabytes_are_in_memory(tmp_path: Path) -> None:
     most = 0
 
@@ -284,3 +316,38 @@ async def test_B15_what_is_left_of_tasks_that_are_gone_is_swept_and_nothing_of_o
     assert sorted(await store.tasks_before(Clock().now() + timedelta(hours=1))) == ["gone", "there"]
     await artifacts.sweep(lambda: True, lambda uid: uid == "there")
     assert await store.tasks_before(Clock().now() + timedelta(hours=1)) == ["there"]
+
+
+async def test_B15_what_a_task_has_in_the_store_goes_when_the_task_goes(store: FsspecStore) -> None:
+    server = ApiServer()
+    stored = {"name": "stdout", "size": 1, "sha256": "0" * 64}
+    execution = {"name": "main", "tool": "once", "phase": "Succeeded", "reason": "Completed"}
+    ended = {"completionTime": "2026-01-01T12:00:00Z", "reason": "Completed"}
+    for name in ("goes", "stays"):
+        status = {**ended, "executions": [{**execution, "stored": [stored]}]}
+        server.put(AGENT_TASKS, task_body({"tool": "once"}, status, name=name, uid=f"uid-{name}"))
+        await store.put(f"uid-{name}", "stdout-main", b"x")
+    async with running(server, artifacts=store, artifacts_url="s3://bucket") as replica:
+        await eventually_async(lambda: replica.acts)
+        body = server.objects["agenttasks", "team", "goes"]
+        replica.operator.heard("DELETED", AGENT_TASKS, body)
+        artifacts = replica.operator._artifacts
+        await eventually_async(lambda: artifacts._work, lambda work: not work)
+        assert await store.tasks_before(Clock().now() + timedelta(hours=1)) == ["uid-stays"]
+
+
+@pytest.mark.parametrize("has_store", [True, False], ids=["a store", "none"])
+async def test_B15_a_file_by_its_hash_is_refused_where_there_is_no_store(
+    store: FsspecStore, *, has_store: bool
+) -> None:
+    server = ApiServer()
+    file = {"path": "in", "artifact": f"sha256:{SHA256}"}
+    server.put(AGENT_TASKS, task_body({"tool": "shell", "arguments": {"command": "true"}, "files": [file]}))
+    given: dict[str, Any] = {"artifacts": store, "artifacts_url": "s3://bucket"} if has_store else {}
+    async with running(server, **given) as replica:
+        await eventually_async(lambda: replica.acts)
+        if has_store:
+            await eventually_async(lambda: server.asked("create", "pods"))
+        else:
+            status = await eventually_async(lambda: status_of(server), lambda one: "completionTime" in one)
+            assert (status["reason"], server.asked("create", "pods")) == ("Unsupported", 0)

@@ -46,6 +46,8 @@ class FsspecStore:
             )
         except ImportError as error:
             raise ValueError(str(error)) from None
+        if hasattr(self._files, "retries"):  # its client asks again by itself, and this is on top of that
+            self._files.retries = 2
         self._root = root.rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
@@ -221,7 +223,7 @@ def _options(url: str, attempts: int) -> dict[str, Any]:
     if not url.startswith("s3://"):
         return {}
     retries = {"mode": "standard", "max_attempts": attempts}
-    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": retries}}
+    return {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": retries}}
 
 
 def _changed(entry: dict[str, Any]) -> datetime:

@@ -6,7 +6,7 @@ results, and all of it within a size that a status has.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from corral.api import (
@@ -46,14 +46,34 @@ def offload(task: AgentTask, files: Files) -> Offloaded:
     """Say what goes where, with a store."""
     found = Offloaded(task)
     executions = [_one(execution, files, found.contents) for execution in task.executions]
-    # Whatever is largest goes first: files, then results of the earliest steps.
-    for shrink in (_without_files, _without_result):
-        for place, execution in enumerate(executions):
-            if _size(executions) <= STATUS_BYTES:
-                break
-            executions[place] = shrink(execution, found.contents)
+    executions = shrunk(executions, found.contents, lambda now: _size(now) <= STATUS_BYTES)
     found.task = _with(task, executions)
     return found
+
+
+def shrunk(
+    executions: Iterable[ExecutionStatus],
+    contents: dict[str, bytes],
+    fits: Callable[[Sequence[ExecutionStatus]], bool],
+    *,
+    needed: Collection[str] = (),
+) -> list[ExecutionStatus]:
+    """Take out of executions what is too large for them together: files first, then results of the earliest steps.
+
+    Args:
+        executions: of one task.
+        contents: what is taken out is added there, by its name in the store.
+        fits: whether they are small enough.
+        needed: names of those whose results stay, come what may.
+    """
+    left = list(executions)
+    for shrink in (_without_files, _without_result):
+        for place, execution in enumerate(left):
+            if fits(left):
+                break
+            if shrink is _without_files or execution.name not in needed:
+                left[place] = shrink(execution, contents)
+    return left
 
 
 def without_store(task: AgentTask, files: Files, *, why: str) -> AgentTask:

@@ -36,6 +36,7 @@ from corral_operator.decisions.actions import (
     Cancel,
     CreatePod,
     DeletePod,
+    Keep,
     ReadLog,
     Resize,
     Start,
@@ -113,6 +114,11 @@ class Actor:
                 self._runs.ask(task.key.uid, action.execution)
             case ReadLog():
                 await self._read_log(task, memory, action)
+            case Keep():
+                memory.kept[action.execution, action.attempt] = await self._artifacts.keep(
+                    task, action.contents
+                )
+                self._kick(task.key.uid)
             case DeletePod():
                 self.delete_pod(action.pod, idle=action.idle)
             case Tell():

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from corral.api import ExecutionStatus
 from corral.artifacts.port import ArtifactError, ArtifactStore
 from corral.sandbox.port import ExecutionRequest
 from corral_operator.clock import Clock
+from corral_operator.decisions.observed import Kept
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.sandboxes.incoming import ReadFile, StoredFiles
-from corral_operator.sandboxes.leaving import Leaving, Room
+from corral_operator.sandboxes.leaving import STORE_FAILED, Leaving, Room
 from corral_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,20 @@ class Artifacts:
             output_bytes=self._settings.status_output_bytes,
             files_bytes=_FILES_BYTES if request is None else request.outputs_limit_bytes,
         )
+
+    async def keep(self, task: TaskView, contents: Mapping[str, bytes]) -> Kept:
+        """Keep what a task's status has no room for, and say whether it is kept."""
+        assert self._store is not None
+        most = self._settings.artifacts_task_size
+        if sum(map(_stored_bytes, task.status.executions)) + sum(map(len, contents.values())) > most:
+            return Kept(problem=f"a task may leave {most} bytes (CORRAL_ARTIFACTS_TASK_SIZE)")
+        try:
+            for name, data in contents.items():
+                await self._store.put(task.key.uid, name, data)
+        except ArtifactError as error:
+            log.error("what task %s left is not kept: %s", task.key.uid, error)  # noqa: TRY400 - it says all
+            return Kept(problem=STORE_FAILED)
+        return Kept(frozenset(contents))
 
     def give_up(self, leaving: Leaving) -> None:
         """Keep nothing of an attempt that is followed no more, in the background."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from corral_operator.decisions.observed import Printed, Refusal
+from corral_operator.decisions.observed import Kept, Printed, Refusal
 
 #: An execution's name and its attempt.
 Attempt = tuple[str, int]
@@ -31,5 +31,7 @@ class TaskMemory:
     logs: dict[Attempt, Printed] = field(default_factory=dict)
     #: How often the log of a program that has ended could not be read.
     unread: dict[Attempt, int] = field(default_factory=dict)
+    #: What of its status the artifact store was given.
+    kept: dict[Attempt, Kept] = field(default_factory=dict)
     #: When the position in a queue was last told.
     position_told: datetime | None = None

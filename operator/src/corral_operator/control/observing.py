@@ -36,6 +36,7 @@ def observe(task: TaskView, memory: TaskMemory, store: Store, pools: Pools, runs
         position_told=memory.position_told,
         pools=pools.supply(task),
         positions=pools.positions(task),
+        kept={name: kept for (name, attempt), kept in memory.kept.items() if attempts.get(name) == attempt},
         logs={name: text for (name, attempt), text in memory.logs.items() if attempts.get(name) == attempt},
     )
 

@@ -86,6 +86,16 @@ class ReadLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Put into the artifact store what the status has no room for, now that an execution has ended; look again."""
+
+    execution: str
+    attempt: int
+    #: By their names in the store.
+    contents: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePod:
     """Take a pod away whose work is done or is not wanted any more."""
 
@@ -103,7 +113,7 @@ class Tell:
     message: str
 
 
-Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | ReadLog | DeletePod | Tell
+Action: TypeAlias = CreatePod | Start | Resize | Cancel | Ask | ReadLog | Keep | DeletePod | Tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,24 @@ def fit(
     JSON value that the API server carries ends it with ``ToolError``, as the runner would have; a number or a path
     that no runner of ours sends, with ``SandboxFailed``.
     """
+    trimmed = trim(execution, settings, now)
+    if fits((*others, trimmed), settings):
+        return trimmed
+    bare = trimmed.model_copy(update={"result": None, "files": (), "output": None, "denials": ()})
+    message = (
+        f"result, files and output do not fit into the task's status, which holds {settings.status_bytes} "
+        "bytes over all its steps"
+    )
+    return ended(bare, Reason.OUTPUT_LIMIT, message, now)
+
+
+def fits(executions: Iterable[ExecutionStatus], settings: Settings) -> bool:
+    """Whether a status has room for all of them."""
+    return sum(map(_size, executions)) <= settings.status_bytes
+
+
+def trim(execution: ExecutionStatus, settings: Settings, now: datetime) -> ExecutionStatus:
+    """Bring each part of an ended execution to what a status has room for; see ``fit``."""
     broken = next(_broken(execution), None)
     if broken is not None:
         message = f"the runner sent what no status can hold: {broken}. Nothing that it told can be trusted"
@@ -68,15 +86,7 @@ def fit(
             "Bring back less, or configure a store"
         )
         execution = ended(execution, Reason.OUTPUT_LIMIT, message, now, field="spec.outputs")
-    room = settings.status_bytes - sum(_size(other) for other in others)
-    if _size(execution) <= room:
-        return execution
-    bare = execution.model_copy(update={"result": None, "files": (), "output": None, "denials": ()})
-    message = (
-        f"result, files and output do not fit into the task's status, which holds {settings.status_bytes} "
-        "bytes over all its steps"
-    )
-    return ended(bare, Reason.OUTPUT_LIMIT, message, now)
+    return execution
 
 
 def short(message: str | None) -> str:

@@ -17,14 +17,16 @@ from corral.api import (
     resolve_arguments,
     time_text,
 )
+from corral.api.references import find_references
+from corral.artifacts.offload import shrunk
 from corral.catalogue import ToolNotFoundError
 from corral.cluster.port import ObjectKey
 from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Tell, Waiting
-from corral_operator.decisions.bounds import fit, short
-from corral_operator.decisions.observed import Observed, Rules
+from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Keep, Tell, Waiting
+from corral_operator.decisions.bounds import fit, fits, short, trim
+from corral_operator.decisions.observed import Kept, Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
@@ -220,18 +222,54 @@ class Draft:
             pod: that it ended in, and that is not needed any more; None: that was seen to already.
             idle: the pod runs nothing any more; see ``DeletePod``.
         """
+        again_at = self._retry_at(execution, may_have_run=ran is not False)
+        if again_at is None and not self._record(execution):
+            return  # the pod has what the status has not
         if pod is not None:
             self.delete_pod(pod, idle=idle)
-        again_at = self._retry_at(execution, may_have_run=ran is not False)
         if again_at is None:
-            others = [other for name, other in self.executions.items() if name != execution.name]
-            self.executions[execution.name] = fit(execution, others, self.rules.settings, self.now)
             return
         following = self.begin(execution.name, execution.tool, execution.attempt + 1, again_at)
         message = f"attempt {execution.attempt} ended with {execution.reason}: {short(execution.message)}"
         self.executions[execution.name] = following.model_copy(update={"message": message})
         self.actions.append(Tell("Warning", "Retrying", message))
         self.wake_at(again_at)
+
+    def _record(self, execution: ExecutionStatus) -> bool:
+        """Put an ended execution among the others; False: what there is no room for is stored before."""
+        settings = self.rules.settings
+        others = [other for name, other in self.executions.items() if name != execution.name]
+        trimmed = trim(execution, settings, self.now)
+        if settings.artifacts_url is None or fits((*others, trimmed), settings):
+            self.executions[execution.name] = fit(execution, others, settings, self.now)
+            return True
+        contents: dict[str, bytes] = {}
+        smaller = shrunk(
+            (*others, trimmed), contents, lambda now: fits(now, settings), needed=self._needed_results()
+        )
+        kept = self.observed.kept.get(execution.name, Kept())
+        if fits(smaller, settings) and not kept.problem:
+            if not contents.keys() <= kept.names:
+                self.actions.append(Keep(execution.name, execution.attempt, contents))
+                return False
+            self.executions |= {one.name: one for one in smaller}
+            return True
+        refused = fit(execution, others, settings, self.now)
+        if kept.problem and refused.error is not None:
+            message = f"{refused.message}; {kept.problem}"
+            error = refused.error.model_copy(update={"type": "ArtifactStoreFailed", "message": message})
+            refused = refused.model_copy(update={"message": message, "error": error})
+        self.executions[execution.name] = refused
+        return True
+
+    def _needed_results(self) -> frozenset[str]:
+        """Return the steps whose results others may yet ask for."""
+        steps = self.task.spec.steps if self.task.spec is not None else ()
+        over = {name for name, execution in self.executions.items() if execution.reason is not None}
+        waiting = [step for step in steps if step.name not in over]
+        return frozenset(
+            reference.name for step in waiting for _, reference in find_references(step.arguments)
+        )
 
     def delete_pod(self, pod: PodView, *, idle: bool = False) -> None:
         """Take a pod away; see ``DeletePod``."""

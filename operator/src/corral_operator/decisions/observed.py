@@ -52,6 +52,16 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What of a status has gone to the artifact store."""
+
+    #: By which names it is there.
+    names: frozenset[str] = frozenset()
+    #: Why it is not there, in words for people; empty where it is.
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """The API server would not make a pod."""
 
@@ -89,6 +99,8 @@ class Observed:
     positions: Mapping[str, int] = field(default_factory=dict)
     #: For a program in an image without a runner: what it printed, as far as that was read, by execution.
     logs: Mapping[str, Printed] = field(default_factory=dict)
+    #: What the artifact store was given when an execution had ended, so that the status has room, by execution.
+    kept: Mapping[str, Kept] = field(default_factory=dict)
 
 
 class UncheckedError(Exception):

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _INLINE_BYTES = 512 * 1024
 #: As many as the runner sends back.
 _MOST_FILES = 1000
-_FAILED = (
+STORE_FAILED = (
     "the artifact store failed; run the task again when it answers, the operator's log says what was wrong"
 )
 
@@ -106,7 +106,7 @@ class _Content:
     async def _lose(self, error: ArtifactError) -> None:
         # What a store says names places of its own.
         log.error("%s of task %s is not kept: %s", self.name, self.uid, error)
-        self.lost, self.lost_as = _FAILED, "ArtifactStoreFailed"
+        self.lost, self.lost_as = STORE_FAILED, "ArtifactStoreFailed"
         if self.writer is not None:
             await self.writer.discard()
 
