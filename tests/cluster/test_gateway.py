@@ -253,11 +253,18 @@ def test_B13_a_restarted_gateway_goes_on_with_the_tasks_there_are(
             assert [kind for _, kind, _ in rest] == ["output", "output", "ended", "finished"]
 
 
+def _begun_of(client: httpx.Client, where: str) -> Callable[[], set[str]]:
+    """Return what looks up which executions of a task have begun."""
+    return lambda: {one["name"] for one in client.get(where).json()["status"].get("executions", [])}
+
+
 def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
     start: Callable[..., Generator[Gateway]], other_gateway: Gateway
 ) -> None:
-    task = {"tool": "shell", "arguments": {"command": "for i in $(seq 20); do echo $i; sleep 0.5; done"}}
-    call = {"tool_name": "shell", "parameters": task["arguments"]}
+    counts = {"command": "for i in $(seq 20); do echo $i; sleep 0.5; done"}
+    steps = [{"tool": "shell", "arguments": {"command": "echo 0"}}, {"tool": "shell", "arguments": counts}]
+    task = {"steps": [{"name": f"s{place}", **step} for place, step in enumerate(steps)]}
+    call = {"tool_name": "shell", "parameters": counts}
     for ending in start(CORRAL_GRACE_SECONDS="2"):
         with (
             ending.caller("ends") as client,
@@ -268,6 +275,7 @@ def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
             following = pool.submit(client.get, f"{where}/events")
             waiting = pool.submit(client.get, where, params=WAIT)
             calling = pool.submit(client.post, "/tools/execute", json=call)
+            eventually(_begun_of(client, where), lambda names: names == {"s0", "s1"}, seconds=60)
             eventually(lambda: len(client.get("/v1/tasks?phase=Running").json()["items"]) == 2, seconds=60)
             ending.process.send_signal(signal.SIGTERM)
             assert waiting.result().json()["status"]["phase"] == "Running"
@@ -276,7 +284,7 @@ def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
             assert "finished" not in {kind for _, kind, _ in told}
             rest = events_of(other.get(f"{where}/events", headers={"Last-Event-ID": str(told[-1][0])}).text)
             text = "".join(data["text"] for _, kind, data in [*told, *rest] if kind == "output")
-            assert text == "".join(f"{number}\n" for number in range(1, 21))
+            assert text == "".join(f"{number}\n" for number in range(21))
             assert (rest[-1][1], rest[-1][2]["reason"]) == ("finished", "Completed")
             ended = other.get(calling.result().headers["location"], params=WAIT).json()
             assert ended["status"]["reason"] == "Completed"

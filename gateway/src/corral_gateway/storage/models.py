@@ -3,7 +3,19 @@
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Date, DateTime, Dialect, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Date,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -60,6 +72,9 @@ class KeysVersionRow(Base):
     version: Mapped[int] = mapped_column()
 
 
+_TO_CANCEL = text("cancel_requested AND reason IS NULL")
+
+
 class TaskRow(Base):
     """A task that runs on this machine. In a cluster the API server keeps them."""
 
@@ -70,6 +85,7 @@ class TaskRow(Base):
         Index("tasks_by_key", "caller", "idempotency_key", unique=True),
         Index("tasks_by_expiry", "expires_at"),
         Index("tasks_unfinished", "created_at", "tool", sqlite_where=UNFINISHED, postgresql_where=UNFINISHED),
+        Index("tasks_to_cancel", "owner", sqlite_where=_TO_CANCEL, postgresql_where=_TO_CANCEL),
     )
 
     uid: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -85,6 +101,8 @@ class TaskRow(Base):
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     #: The gateway that runs it, see ``storage.instance``; None: it was taken in before there could be several.
     owner: Mapped[str | None] = mapped_column(String(36))
+    #: A gateway was asked to cancel it that does not run it: its owner does.
+    cancel_requested: Mapped[bool] = mapped_column(server_default=false(), default=False)
     #: The whole AgentTask.
     manifest: Mapped[dict[str, Any]] = mapped_column(JSON)
 

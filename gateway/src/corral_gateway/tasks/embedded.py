@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from corral_gateway.storage.database import Database
 from corral_gateway.storage.instance import instance_of
 from corral_gateway.storage.models import Base, EventRow, TaskRow
 from corral_gateway.tasks.artifacts import TaskArtifacts
+from corral_gateway.tasks.elsewhere import Elsewhere
 from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
@@ -87,6 +89,7 @@ class EmbeddedTasks:
             settings.concurrent_tasks, settings.waiting_tasks, settings.most_waiting_of_a_caller
         )
         self._running: dict[str, LiveTask] = {}
+        self._elsewhere = Elsewhere(database)
 
     @property
     def active(self) -> int:
@@ -96,11 +99,15 @@ class EmbeddedTasks:
     async def start(self) -> None:
         """Go on with what an earlier process was told: run what had not begun, say how the rest ended."""
         self.places.hold_back()  # whose turn it is, is known when all are back in line
-        for task, caller in await take_over(self._database, self._owner, self._retention_days):
-            ticket = self.places.join(caller, task.spec.priority, promised=True)
-            live = self._running[task.metadata.uid or ""] = LiveTask(task, caller, ticket)
+        for row in await take_over(self._database, self._owner, self._retention_days):
+            task = task_of_row(row)
+            ticket = self.places.join(row.caller, task.spec.priority, promised=True)
+            live = self._running[row.uid] = LiveTask(task, row.caller, ticket)
             self._begin(live)
+            if row.cancel_requested:
+                self._cancel(live)
         self.places.go_on()
+        self._elsewhere.start(self._owner, self._cancel_all)
 
     def hand_over(self) -> None:
         """Leave what has not begun to the next start, in the order in which it came; see ``Executor``."""
@@ -128,6 +135,7 @@ class EmbeddedTasks:
         """Cancel what runs, and write how it ended. What had not begun is left to the next start."""
         self.hand_over()
         await self.cut_off()
+        await self._elsewhere.close()
 
     async def made_before(self, task: AgentTask, caller: str) -> AgentTask | None:
         """Return the task that a key has made already; see ``Executor``."""
@@ -174,6 +182,14 @@ class EmbeddedTasks:
                 async with asyncio.timeout(seconds):
                     await live.ended.wait()
                     return live.as_it_stands()
+        elif live is None and await self._runs_elsewhere(uid, caller):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds), self._elsewhere.watching(uid) as change:
+                    while True:
+                        changed = change()
+                        if not await self._runs_elsewhere(uid, caller):
+                            break
+                        await changed.wait()
         return await self.get(uid, caller)
 
     async def get(self, uid: str, caller: str) -> AgentTask | None:
@@ -211,13 +227,19 @@ class EmbeddedTasks:
         live = self._running.get(uid)
         if live is not None and live.caller == caller:
             self._cancel(live)
-        return await self.get(uid, caller)
+        found = await self.get(uid, caller)
+        if live is None and found is not None and found.reason is None:
+            await self._elsewhere.cancel(uid)
+        return found
 
     async def events(self, uid: str, caller: str, after: int) -> AsyncGenerator[Event] | None:
         """Return a task's events; see ``Executor``."""
         if await self.get(uid, caller) is None:
             return None
-        return self._follow(uid, self._running.get(uid), min(after, _MOST_EVENTS))
+        live, after = self._running.get(uid), min(after, _MOST_EVENTS)
+        if live is None and await self._runs_elsewhere(uid, caller):
+            return self._follow_elsewhere(uid, caller, after)
+        return self._follow(uid, live, after)
 
     async def _follow(self, uid: str, live: LiveTask | None, sent: int) -> AsyncGenerator[Event]:
         if live is not None:
@@ -242,6 +264,34 @@ class EmbeddedTasks:
                 sent = row.seq
             if len(rows) < _PAGE:
                 return
+
+    async def _follow_elsewhere(self, uid: str, caller: str, sent: int) -> AsyncGenerator[Event]:
+        async with self._elsewhere.watching(uid) as change:
+            while True:
+                changed = change()
+                goes_on = await self._runs_elsewhere(
+                    uid, caller
+                )  # before its events: the last one comes with its end
+                async with aclosing(self._follow(uid, None, sent)) as events:
+                    async for event in events:
+                        yield event
+                        sent = event.seq
+                if not goes_on:
+                    return
+                await changed.wait()
+
+    async def _runs_elsewhere(self, uid: str, caller: str) -> bool:
+        """Whether another gateway runs a task, or will."""
+        row = TaskRow.uid == uid, TaskRow.caller == caller, TaskRow.owner != self._owner
+        query = select(TaskRow.uid).where(*row, TaskRow.reason.is_(None))
+        async with self._database.reading() as session:
+            return await session.scalar(query) is not None
+
+    def _cancel_all(self, uids: Sequence[str]) -> None:
+        for uid in uids:
+            live = self._running.get(uid)
+            if live is not None:
+                self._cancel(live)
 
     def _leave_waiting(self, live: LiveTask) -> None:
         """Let a task that waits go without its place; one that has its place goes on."""

@@ -13,15 +13,15 @@ from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.rows import event_values, expiry, task_of_row
 
 
-async def take_over(database: Database, owner: str, retention_days: int) -> Sequence[tuple[AgentTask, str]]:
+async def take_over(database: Database, owner: str, retention_days: int) -> Sequence[TaskRow]:
     """Look at what this gateway took in, and not at what others that share the database run now.
 
     Say of what had begun how it ended: its sandbox went with its process. It may have run, so it runs never again.
 
     Returns:
-        What had not begun, with its callers, oldest first: it was promised to run.
+        What had not begun, oldest first: it was promised to run.
     """
-    waiting: list[tuple[AgentTask, str]] = []
+    waiting: list[TaskRow] = []
     async with database.writing() as session:
         unended = TaskRow.phase.in_([Phase.PENDING, Phase.RUNNING])
         # Of several gateways that start at once, one gets what was nobody's.
@@ -29,7 +29,7 @@ async def take_over(database: Database, owner: str, retention_days: int) -> Sequ
         left = select(TaskRow).where(unended, TaskRow.owner == owner)
         for row in await session.scalars(left.order_by(TaskRow.created_at, TaskRow.uid)):
             if row.phase == Phase.PENDING:
-                waiting.append((task_of_row(row), row.caller))
+                waiting.append(row)
             else:
                 message = "the gateway ended while the task ran; its sandbox ended with it"
                 await _end(session, row, message, retention_days)
