@@ -101,9 +101,9 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         breakers.show(metrics.breakers)
     if tracing is not None:
         observers.append(tracing)
-    # The last one: what it holds is written down.
-    guards.append(budgets)
     engine = engine_for(runs, database, settings, observers, policy_of=policies.of, budgets=budgets)
+    # Budgets last: what they hold is written down.
+    guards += [*engine.guards, budgets]
     _show(engine, metrics)
 
     @asynccontextmanager

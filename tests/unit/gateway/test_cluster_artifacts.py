@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
 import pytest
@@ -15,8 +16,10 @@ from corral.artifacts.fsspec_store import FsspecStore
 from corral.artifacts.names import input_name
 from corral.artifacts.port import ArtifactError
 from corral_gateway.audit.auditing import Auditing
+from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.identity.caller import Caller
 from corral_gateway.life import Waiters
+from corral_gateway.metrics import Metrics
 from corral_gateway.problems import ProblemError
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
@@ -43,11 +46,26 @@ class _Recorder:
 @asynccontextmanager
 async def _service(server: TaskServer, url: str) -> AsyncIterator[tuple[TaskService, Engine]]:
     settings = Settings(_env_file=None, CORRAL_ARTIFACTS_URL=url, CORRAL_NAMESPACE="team")
-    # Here nobody registers tools, so nothing is asked of it.
-    database = Database("sqlite+aiosqlite://")
-    engine = cluster_engine(database, server, server, settings, [])
+    with TemporaryDirectory() as directory:
+        database = Database(f"sqlite+aiosqlite:///{directory}/corral.db")
+        await database.migrate()
+        try:
+            async with _service_with(
+                server, settings, database, Budgets(settings, database, Metrics())
+            ) as made:
+                yield made
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def _service_with(
+    server: TaskServer, settings: Settings, database: Database, budgets: Budgets
+) -> AsyncIterator[tuple[TaskService, Engine]]:
+    engine = cluster_engine(database, server, server, settings, [budgets], budgets=budgets)
     audit = Auditing(cast("Any", _Recorder()))
-    service = TaskService(engine.executor, engine.tools, [], engine.artifacts, audit, waiters=Waiters())
+    guards = [*engine.guards, budgets]
+    service = TaskService(engine.executor, engine.tools, guards, engine.artifacts, audit, waiters=Waiters())
     for part in engine.parts:
         await part.start()
     assert isinstance(engine.tools, ClusterTools)
@@ -58,7 +76,6 @@ async def _service(server: TaskServer, url: str) -> AsyncIterator[tuple[TaskServ
     finally:
         for part in reversed(engine.parts):
             await part.close()
-        await database.close()
 
 
 @pytest.fixture

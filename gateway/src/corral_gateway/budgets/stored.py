@@ -4,15 +4,19 @@ A row for each task of which something is kept, and their sum for each caller, c
 restarts, and gateways on one PostgreSQL share it.
 """
 
+import uuid
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Insert, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from corral_gateway.storage.database import Database
 from corral_gateway.storage.models import StoredOfCallerRow, StoredOfTaskRow, TaskRow
+
+#: Before the id of a task, without its hyphens: as long as an id.
+_LEFT = "left"
 
 
 class NoRoomError(Exception):
@@ -68,6 +72,50 @@ class StoredBytes:
 
         await self._database.transaction(given_back)
 
+    async def note(self, uid: str, caller: str, size: int, now: datetime) -> None:
+        """Count bytes that are kept already, once: told again, or by another gateway, they count nothing."""
+
+        def noted(connection: Connection) -> None:
+            row = _insert(connection)(StoredOfTaskRow).values(
+                task_uid=uid, caller=caller, bytes=size, since=now
+            )
+            new = row.on_conflict_do_nothing(index_elements=["task_uid"]).returning(StoredOfTaskRow.task_uid)
+            if connection.execute(new).scalar_one_or_none() is not None:
+                connection.execute(_add_to_caller(connection, caller, size))
+
+        await self._database.transaction(noted)
+
+    async def move(self, uid: str, made: str, now: datetime) -> None:
+        """Count what was counted of a task as another's, which was made of it."""
+
+        def moved(connection: Connection) -> None:
+            gone = delete(StoredOfTaskRow).where(StoredOfTaskRow.task_uid == uid)
+            found = connection.execute(
+                gone.returning(StoredOfTaskRow.caller, StoredOfTaskRow.bytes)
+            ).one_or_none()
+            if found is not None:
+                connection.execute(_add_to_task(connection, made, *found, now))
+
+        await self._database.transaction(moved)
+
+    async def empty(self, uids: Collection[str]) -> None:
+        """Count nothing of these tasks any more, and remember that it was: ``note`` counts them not again."""
+
+        def emptied(connection: Connection) -> None:
+            found = select(StoredOfTaskRow.task_uid, StoredOfTaskRow.caller, StoredOfTaskRow.bytes)
+            rows = connection.execute(found.where(StoredOfTaskRow.task_uid.in_(uids)).with_for_update()).all()
+            for uid, caller, size in rows:
+                connection.execute(_add_to_task(connection, uid, caller, -size, datetime.now(UTC)))
+                connection.execute(_add_to_caller(connection, caller, -size))
+
+        await self._database.transaction(emptied)
+
+    async def counted_before(self, moment: datetime) -> Sequence[str]:
+        """Return the ids under which something has been counted since before a moment."""
+        query = select(StoredOfTaskRow.task_uid).where(StoredOfTaskRow.since < moment)
+        async with self._database.reading() as session:
+            return list(await session.scalars(query))
+
     async def forget(self, uids: Collection[str]) -> None:
         """Count nothing of these tasks any more: all that was kept of them is gone."""
         await self._database.transaction(lambda connection: forget_in(connection, uids))
@@ -95,6 +143,16 @@ def forget_in(connection: Connection, uids: Collection[str]) -> None:
     # In one order everywhere, so that gateways do not wait for each other.
     for caller in sorted(sums):
         connection.execute(_add_to_caller(connection, caller, -sums[caller]))
+
+
+def left_key(uid: str) -> str:
+    """Return under which id it is counted what a task left, where that is not counted with what came with it."""
+    return _LEFT + uid.replace("-", "")
+
+
+def uid_of(key: str) -> str:
+    """Return the id of the task of which something is counted under an id."""
+    return str(uuid.UUID(key.removeprefix(_LEFT))) if key.startswith(_LEFT) else key
 
 
 def _add_to_caller(connection: Connection, caller: str, size: int) -> Insert:

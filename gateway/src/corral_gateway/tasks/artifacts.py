@@ -15,7 +15,7 @@ from corral.artifacts.offload import Files, Offloaded, offload, without_store
 from corral.artifacts.port import ArtifactError, ArtifactMissingError, ArtifactStore
 from corral.sandbox.errors import SandboxError
 from corral.sandbox.execution import ReadFile
-from corral_gateway.budgets.stored import NoRoomError
+from corral_gateway.budgets.stored import NoRoomError, left_key
 from corral_gateway.tasks.room import NoSpaceError, Room
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class TaskArtifacts:
             return
         for sha256 in hashes:
             await self._try(self._there().move, uid, made, input_name(sha256))
+        await self._room.move(uid, made)
 
     async def complete(self, uid: str, caller: str, contents: Mapping[str, BinaryIO]) -> None:
         """See that a task has its files, which whoever made it before may not have lived to hand over.
@@ -139,12 +140,15 @@ class TaskArtifacts:
         """
         if self._store is not None:
             await self._store.remove(uid)
-            await self._room.forget(uid)
+            await self._room.empty(uid, left_key(uid))
 
     async def forget(self, uid: str) -> None:
         """Remove what came with a task that was not taken in. What is left of it, a later sweep finds."""
+        if self._store is None:
+            return
         try:
-            await self.remove(uid)
+            await self._store.remove(uid)
+            await self._room.forget(uid)
         except ArtifactError as error:
             log.warning("files of the task %s, which was not taken in, are left: %s", uid, error)
 

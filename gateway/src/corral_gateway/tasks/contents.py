@@ -70,16 +70,7 @@ def stored() -> Iterator[None]:
             HTTPStatus.GONE, "ArtifactGone", "the artifact store does not have it any more"
         ) from None
     except NoRoomError as error:
-        # 429, as of every other budget: it is the caller who has used up what is theirs. 413 is for what no caller may,
-        # and 507 would say that nobody's is kept.
-        raise ProblemError(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            "BudgetExhausted",
-            str(error),
-            remedy="DELETE /v1/tasks/{id}/files of ended tasks, give tasks a ttlSecondsAfterFinished, or have the"
-            " budget raised; GET /v1/budget shows how you stand",
-            retry_after_seconds=_ROOM_RETRY_SECONDS,
-        ) from None
+        raise no_room(error) from None
     except NoSpaceError as error:
         log.error("%s", error)  # noqa: TRY400 - it says all
         raise ProblemError(
@@ -98,3 +89,19 @@ def stored() -> Iterator[None]:
             remedy="try again after the time that Retry-After names",
             retry_after_seconds=5,
         ) from None
+
+
+def no_room(error: NoRoomError) -> ProblemError:
+    """Return the refusal of what a caller has no more room for.
+
+    429, as of every other budget: it is the caller who has used up what is theirs. 413 is for what no caller may, and
+    507 would say that nobody's is kept.
+    """
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "BudgetExhausted",
+        str(error),
+        remedy="DELETE /v1/tasks/{id}/files of ended tasks, give tasks a ttlSecondsAfterFinished, or have the"
+        " budget raised; GET /v1/budget shows how you stand",
+        retry_after_seconds=_ROOM_RETRY_SECONDS,
+    )

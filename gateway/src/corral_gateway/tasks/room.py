@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -58,13 +59,7 @@ class FreeSpace:
 class Room:
     """Both, for what a task brings and what it leaves."""
 
-    def __init__(self, budgets: Budgets | None, space: FreeSpace) -> None:
-        """Use both.
-
-        Args:
-            budgets: of callers; None: what they keep is not counted.
-            space: of the disk.
-        """
+    def __init__(self, budgets: Budgets, space: FreeSpace) -> None:
         self._budgets = budgets
         self.space = space
 
@@ -75,22 +70,31 @@ class Room:
             NoRoomError: it would be more than its caller may keep.
             SQLAlchemyError: the database does not count.
         """
-        if self._budgets is not None:
-            await self._budgets.store(uid, caller, size)
+        await self._budgets.store(uid, caller, size)
 
     async def give_back(self, uid: str, size: int) -> None:
         """Count so many bytes of a task no more; as ``forget`` where the database does not."""
-        if self._budgets is None:
-            return
         try:
             await self._budgets.stored.give_back(uid, size)
         except SQLAlchemyError:
             log.exception("%d bytes of task %s are counted, and not kept", size, uid)
 
+    async def move(self, uid: str, made: str) -> None:
+        """Count what was counted of a task as another's, which was made of it; as ``forget`` if it is not."""
+        try:
+            await self._budgets.stored.move(uid, made, datetime.now(UTC))
+        except SQLAlchemyError:
+            log.exception("files of task %s are counted under %s", made, uid)
+
+    async def empty(self, *uids: str) -> None:
+        """Count nothing of a task any more. Where the database fails, it counts until the task is removed."""
+        try:
+            await self._budgets.stored.empty(uids)
+        except SQLAlchemyError:
+            log.exception("what tasks %s no longer keep is still counted", uids)
+
     async def forget(self, uid: str) -> None:
-        """Count nothing of a task any more. Where the database does not, a later sweep does."""
-        if self._budgets is None:
-            return
+        """Count nothing of a task that never was. Where the database does not take it, a later sweep does it."""
         try:
             await self._budgets.stored.forget([uid])
         except SQLAlchemyError:

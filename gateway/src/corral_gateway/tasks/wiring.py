@@ -15,6 +15,7 @@ from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks.artifacts import TaskArtifacts
 from corral_gateway.tasks.cluster.executor import ClusterTasks
+from corral_gateway.tasks.cluster.kept import KeptInCluster
 from corral_gateway.tasks.cluster.namespaces import CALLER, Namespaces
 from corral_gateway.tasks.cluster.runners import Runners
 from corral_gateway.tasks.cluster.tool_registry import ClusterToolRegistry
@@ -23,6 +24,7 @@ from corral_gateway.tasks.embedded import EmbeddedTasks
 from corral_gateway.tasks.port import Executor, TaskObserver
 from corral_gateway.tasks.retention import Retention
 from corral_gateway.tasks.room import FreeSpace, Room
+from corral_gateway.tasks.service import Guard
 from corral_gateway.tools.checking import Checks
 from corral_gateway.tools.database_tools import DatabaseTools
 from corral_gateway.tools.registry import ToolBounds, ToolRegistry
@@ -63,6 +65,8 @@ class Engine:
     retention: Retention | None
     #: In the order in which they begin.
     parts: Sequence[Part]
+    #: Ask before a task is taken in, besides those that hold everywhere.
+    guards: Sequence[Guard] = ()
     #: Whether the cluster tells what happens in it; None: there is none.
     is_current: Callable[[], bool] | None = None
 
@@ -79,7 +83,7 @@ def engine_for(
     """Return the engine that ``runs`` tasks."""
     if isinstance(runs, AsyncClient):
         return embedded_engine(database, runs, settings, observers, policy_of=policy_of, budgets=budgets)
-    return cluster_engine(database, runs, runs.apart(), settings, observers)
+    return cluster_engine(database, runs, runs.apart(), settings, observers, budgets=budgets)
 
 
 def embedded_engine(
@@ -122,25 +126,27 @@ def cluster_engine(
     watching: WatchedCluster,
     settings: Settings,
     observers: Sequence[TaskObserver],
+    *,
+    budgets: Budgets,
 ) -> Engine:
     """Return what has tasks run in a cluster."""
     namespaces = namespaces_of(settings)
     home = settings.operator_namespace or _own_namespace() or namespaces.default.replace(CALLER, "")
     tools = ClusterTools(watching, namespaces)
+    kept = KeptInCluster(budgets, lambda: tasks)
     tasks = ClusterTasks(
         cluster,
         watching,
         namespaces,
         runners=Runners(watching, home),
-        observers=observers,
+        observers=[*observers, kept],
         waiting_tasks=settings.waiting_tasks,
         waiting_tasks_each=settings.most_waiting_of_a_caller,
     )
     registry = ClusterToolRegistry(cluster, tools, namespaces, database, tool_bounds(settings))
     # A directory of this machine is none of the operator's, which reads what is sent here, and writes what is left.
     store = FsspecStore(settings.artifacts_url) if "://" in settings.artifacts_url else None
-    # The operator writes and removes there, and no gateway counts what it does not see.
-    artifacts = TaskArtifacts(store, settings.artifacts_task_size, Room(None, FreeSpace(None, 0)))
+    artifacts = TaskArtifacts(store, settings.artifacts_task_size, Room(budgets, FreeSpace(None, 0)))
     return Engine(
         executor=tasks,
         tools=tools,
@@ -150,7 +156,8 @@ def cluster_engine(
         runs_images=True,
         artifacts=artifacts,
         retention=None,
-        parts=[artifacts, tasks, tools],
+        parts=[artifacts, kept, tasks, tools],
+        guards=[kept],
         is_current=lambda: tasks.is_current,
     )
 

@@ -104,6 +104,15 @@ class ClusterTasks:
         """Whether the cluster tells what happens in it."""
         return all(mirror.is_current for mirror in self._mirrors.values())
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the cluster tells what happens in it, and has told of all tasks that there are."""
+        return self.is_current and all(mirror.is_complete for mirror in self._mirrors.values())
+
+    def knows(self, uid: str) -> bool:
+        """Whether there is a task with an id, as far as the cluster has told."""
+        return self._memory.get(uid) is not None
+
     async def start(self) -> None:
         """Begin to watch. Without a cluster that answers the gateway serves all the same, and says so."""
         loop = asyncio.get_running_loop()
