@@ -236,6 +236,27 @@ async def test_B15_what_a_store_does_not_keep_is_no_result_and_says_so(
     assert ended.stored == ()
 
 
+@pytest.mark.parametrize(
+    ("method", "reason"), [("writer", Reason.OUTPUT_LIMIT), ("read", Reason.SANDBOX_FAILED)]
+)
+async def test_B15_a_store_that_is_silent_holds_no_sandbox_for_ever(
+    store: FsspecStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, method: str, reason: Reason
+) -> None:
+    monkeypatch.setattr("corral_operator.sandboxes.leaving.STORE_SECONDS", 0.2)
+    monkeypatch.setattr("corral_operator.sandboxes.incoming._STORE_SECONDS", 0.2)
+    await store.put(UID, input_name(SHA256), LARGE)
+    silent = Failing(store, **{method: 0})
+
+    async def waits(*_arguments: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(silent, "_fail", waits)
+    async with _linked(tmp_path) as link:
+        _, ended = await _follow(link, silent, _task())
+    assert ended.error is not None
+    assert (ended.reason, ended.error.type) == (reason, "ArtifactStoreFailed")
+
+
 async def test_B15_a_task_leaves_no_more_than_one_may(store: FsspecStore, tmp_path: Path) -> None:
     most = len(LARGE) + 100_000
     await store.put(UID, input_name(SHA256), LARGE)

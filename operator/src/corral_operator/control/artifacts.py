@@ -12,7 +12,7 @@ from corral_operator.clock import Clock
 from corral_operator.decisions.observed import Kept
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.sandboxes.incoming import ReadFile, StoredFiles
-from corral_operator.sandboxes.leaving import STORE_FAILED, Leaving, Room
+from corral_operator.sandboxes.leaving import STORE_FAILED, STORE_SECONDS, Leaving, Room
 from corral_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -75,10 +75,12 @@ class Artifacts:
         if sum(map(_stored_bytes, task.status.executions)) + sum(map(len, contents.values())) > most:
             return Kept(problem=f"a task may leave {most} bytes (CORRAL_ARTIFACTS_TASK_SIZE)")
         try:
-            for name, data in contents.items():
-                await self._store.put(task.key.uid, name, data)
-        except ArtifactError as error:
-            log.error("what task %s left is not kept: %s", task.key.uid, error)  # noqa: TRY400 - it says all
+            async with asyncio.timeout(STORE_SECONDS):
+                for name, data in contents.items():
+                    await self._store.put(task.key.uid, name, data)
+        except (ArtifactError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.error("what task %s left is not kept: %s", task.key.uid, why)  # noqa: TRY400 - it says all
             return Kept(problem=STORE_FAILED)
         return Kept(frozenset(contents))
 

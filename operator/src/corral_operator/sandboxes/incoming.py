@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 #: The gateway gives a task its files as soon as it knows the task's UID, and has this long for it.
 _HANDING_OVER = timedelta(seconds=60)
 _PAUSE_SECONDS = 0.2
+#: A store that is silent is no runner that is: whoever waits longer is told so of the runner.
+_STORE_SECONDS = 120.0
 
 #: Returns a file's content, piece by piece.
 ReadFile = Callable[[InputFile], AsyncIterator[bytes]]
@@ -64,9 +66,11 @@ class StoredFiles:
         sha256 = (file.artifact or "").removeprefix("sha256:")
         digest = hashlib.sha256()
         try:
-            size = await self._size(sha256)
-            await self._check_sizes()
-            async for piece in await self.store.read(self.uid, input_name(sha256), 0, size):
+            async with asyncio.timeout(_STORE_SECONDS):
+                size = await self._size(sha256)
+                await self._check_sizes()
+                pieces = await self.store.read(self.uid, input_name(sha256), 0, size)
+            while piece := await asyncio.wait_for(anext(pieces, b""), _STORE_SECONDS):
                 digest.update(piece)
                 yield piece
         except ArtifactMissingError:
@@ -75,9 +79,10 @@ class StoredFiles:
                 "Send the file itself to the gateway, as multipart/form-data"
             )
             raise self._unavailable(file, Reason.INVALID_SPEC, "ArtifactMissing", message) from None
-        except ArtifactError as error:
+        except (ArtifactError, TimeoutError) as error:
             # What a store says names places of its own.
-            log.error("file %s of task %s: %s", file.path, self.uid, error)  # noqa: TRY400 - it says all
+            why = str(error) or "no answer in time"
+            log.error("file %s of task %s: %s", file.path, self.uid, why)  # noqa: TRY400 - it says all
             message = (
                 f"the artifact store does not give {file.path}; the operator's log says why. "
                 "Run the task again when the store answers"

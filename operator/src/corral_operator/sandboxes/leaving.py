@@ -1,7 +1,9 @@
 """What an execution leaves, on its way into the artifact store as it comes, so that none of it is in memory whole."""
 
+import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 _INLINE_BYTES = 512 * 1024
 #: As many as the runner sends back.
 _MOST_FILES = 1000
+#: A store that is down answers nobody; of a thousand sandboxes that end then, none is held for the others' turns.
+STORE_SECONDS = 120.0
+_DISCARD_SECONDS = 5.0
 STORE_FAILED = (
     "the artifact store failed; run the task again when it answers, the operator's log says what was wrong"
 )
@@ -68,24 +73,29 @@ class _Content:
         if self.lost is not None:
             return
         try:
-            if self.writer is not None:
-                await self._write(data)
-            elif len(self.begin) + len(data) <= most_in_memory:
-                self.begin += data
-            else:
-                first, self.begin = bytes(self.begin) + data, bytearray()
-                self.writer = await self.store.writer(self.uid, self.name)
-                await self._write(first)
-        except ArtifactError as error:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self._keep(data, most_in_memory)
+        except (ArtifactError, TimeoutError) as error:
             await self._lose(error)
+
+    async def _keep(self, data: bytes, most_in_memory: int) -> None:
+        if self.writer is not None:
+            await self._write(data)
+        elif len(self.begin) + len(data) <= most_in_memory:
+            self.begin += data
+        else:
+            first, self.begin = bytes(self.begin) + data, bytearray()
+            self.writer = await self.store.writer(self.uid, self.name)
+            await self._write(first)
 
     async def end(self) -> None:
         """See that it is kept, where it is not in memory."""
         if self.writer is None or self.lost is not None:
             return
         try:
-            await self.writer.close()
-        except ArtifactError as error:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self.writer.close()
+        except (ArtifactError, TimeoutError) as error:
             await self._lose(error)
 
     async def give_up(self) -> None:
@@ -103,12 +113,14 @@ class _Content:
         )
         await self.writer.discard()
 
-    async def _lose(self, error: ArtifactError) -> None:
+    async def _lose(self, error: ArtifactError | TimeoutError) -> None:
         # What a store says names places of its own.
-        log.error("%s of task %s is not kept: %s", self.name, self.uid, error)
+        log.error("%s of task %s is not kept: %s", self.name, self.uid, str(error) or "no answer in time")
         self.lost, self.lost_as = STORE_FAILED, "ArtifactStoreFailed"
-        if self.writer is not None:
-            await self.writer.discard()
+        if self.writer is not None and isinstance(error, ArtifactError):
+            with suppress(TimeoutError):  # whoever did not answer in time is still being asked
+                async with asyncio.timeout(_DISCARD_SECONDS):
+                    await self.writer.discard()
 
 
 class Leaving:
