@@ -20,7 +20,8 @@ TEXT = "x" * 200_000
 
 def _steps(**arguments: Any) -> list[dict[str, Any]]:
     last = {"name": "last", "tool": "once", "arguments": arguments}
-    return [{"name": "first", "tool": "once"}, {"name": "second", "tool": "once"}, last]
+    second = {"name": "second", "tool": "once", "arguments": {"text": "$(steps.first.result)"}}
+    return [{"name": "first", "tool": "once"}, second, last]
 
 
 def _draft(spec: dict[str, Any], *, settings: Settings = STORE, kept: Kept | None = None) -> Draft:

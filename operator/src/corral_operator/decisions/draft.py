@@ -245,7 +245,10 @@ class Draft:
             return True
         contents: dict[str, bytes] = {}
         smaller = shrunk(
-            (*others, trimmed), contents, lambda now: fits(now, settings), needed=self._needed_results()
+            (*others, trimmed),
+            contents,
+            lambda now: fits(now, settings),
+            needed=self._needed_results(execution.name),
         )
         kept = self.observed.kept.get(execution.name, Kept())
         if fits(smaller, settings) and not kept.problem:
@@ -262,10 +265,10 @@ class Draft:
         self.executions[execution.name] = refused
         return True
 
-    def _needed_results(self) -> frozenset[str]:
-        """Return the steps whose results others may yet ask for."""
+    def _needed_results(self, ends: str) -> frozenset[str]:
+        """Return the steps whose results others may yet ask for, now that one more ends."""
         steps = self.task.spec.steps if self.task.spec is not None else ()
-        over = {name for name, execution in self.executions.items() if execution.reason is not None}
+        over = {ends} | {name for name, execution in self.executions.items() if execution.reason is not None}
         waiting = [step for step in steps if step.name not in over]
         return frozenset(
             reference.name for step in waiting for _, reference in find_references(step.arguments)
