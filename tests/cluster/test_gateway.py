@@ -255,7 +255,7 @@ def test_B13_a_restarted_gateway_goes_on_with_the_tasks_there_are(
 
 def _begun_of(client: httpx.Client, where: str) -> Callable[[], set[str]]:
     """Return what looks up which executions of a task have begun."""
-    return lambda: {one["name"] for one in client.get(where).json()["status"].get("executions", [])}
+    return lambda: {one["name"] for one in client.get(where).json().get("status", {}).get("executions", [])}
 
 
 def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
