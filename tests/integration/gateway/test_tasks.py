@@ -237,7 +237,7 @@ async def test_B13_a_task_that_a_gateway_left_unfinished_says_so_after_its_next_
             # As a process that is killed: nothing of it writes any more.
             running = next(iter(gateway.executor._running.values()))
             await eventually_async(lambda: running.status is not None)
-            gateway.executor._write = _never  # type: ignore[method-assign,assignment]
+            gateway.executor._keeping._write = _never  # type: ignore[method-assign,assignment]
     async with gateway_in(tmp_path) as gateway, gateway.http(key) as client:
         task = (await client.get(where)).json()
         assert (task["status"]["phase"], task["status"]["reason"]) == ("Failed", "SandboxFailed")

@@ -6,14 +6,12 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import cache
-from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, insert, select, tuple_, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import insert, select, tuple_
+from sqlalchemy.exc import IntegrityError
 from structlog.contextvars import bind_contextvars
 
-from corral.api import AgentTask, Phase, Reason, phase_of
+from corral.api import AgentTask, Phase
 from corral.client import AsyncClient, CheckArguments
 from corral_gateway.policy import PolicyOf
 from corral_gateway.settings import Settings
@@ -25,36 +23,24 @@ from corral_gateway.tasks.elsewhere import Elsewhere
 from corral_gateway.tasks.events import Event, of_end
 from corral_gateway.tasks.host_access import CallerSecrets, in_workspace
 from corral_gateway.tasks.intake import request_sha256
+from corral_gateway.tasks.keeping import Keeping
 from corral_gateway.tasks.left_behind import failed, take_over
 from corral_gateway.tasks.live import LiveTask, as_it_waits
 from corral_gateway.tasks.observing import Observers
 from corral_gateway.tasks.places import Places
 from corral_gateway.tasks.port import KeyUsedError, TaskFilter, TaskObserver
-from corral_gateway.tasks.rows import event_values, expiry, task_of_row, task_values
+from corral_gateway.tasks.rows import task_of_row, task_values
 
 log = logging.getLogger(__name__)
 
-#: Events wait so long to be written, so that a burst of output is not a burst of writes: that nobody follows, ...
-_KEEP_SECONDS = 0.1
-#: ... and that somebody follows, who is shown nothing that is not written.
-_FOLLOWED_KEEP_SECONDS = 0.01
 #: Rows of events that are read at once, of up to 64 KiB each: who reads slowly holds them all.
 _PAGE = 32
 #: The largest number that PostgreSQL takes for an event's; no task has so many.
 _MOST_EVENTS = 2**31 - 1
-#: While the gateway closes, the end of a task is written again so often; else for ever, so long apart: the disk may
-#: be full, and what the task brought is nowhere else.
-_END_WRITES, _END_PAUSE_SECONDS = 5, 0.5
-# Made once, of plain tables: putting a statement together takes longer than running it.
-_TASKS, _EVENTS = Base.metadata.tables[TaskRow.__tablename__], Base.metadata.tables[EventRow.__tablename__]
-_ADD_TASK, _ADD_EVENT = insert(_TASKS), insert(_EVENTS)
-
-
-@cache
-def _changed(columns: frozenset[str]) -> Update:
-    """Return what changes some columns of a task; its id is ``of``."""
-    new: dict[str, Any] = {name: bindparam(name) for name in columns}
-    return update(_TASKS).where(_TASKS.c.uid == bindparam("of")).values(new)
+#: What is being taken in when the gateway ends is, within so long.
+_TAKING_IN_SECONDS = 0.05
+# Made once, of the plain table: putting a statement together takes longer than running it.
+_ADD_TASK = insert(Base.metadata.tables[TaskRow.__tablename__])
 
 
 class EmbeddedTasks:
@@ -75,7 +61,6 @@ class EmbeddedTasks:
         self._observers = Observers(observers)
         #: Nothing begins any more.
         self._is_handed_over = False
-        self._closing = False
         self._owner = instance_of(settings.data_directory)
         self._workspace_root = settings.workspace_root
         self._secrets_directory = settings.secrets_directory
@@ -89,6 +74,7 @@ class EmbeddedTasks:
             settings.concurrent_tasks, settings.waiting_tasks, settings.most_waiting_of_a_caller
         )
         self._running: dict[str, LiveTask] = {}
+        self._keeping = Keeping(database, settings.task_retention_days)
         self._elsewhere = Elsewhere(database)
 
     @property
@@ -121,11 +107,11 @@ class EmbeddedTasks:
         while self._running:
             work = [live.work for live in self._running.values() if live.work is not None]
             # What is being taken in this moment has none yet.
-            await (asyncio.wait(work) if work else asyncio.sleep(_END_PAUSE_SECONDS))
+            await (asyncio.wait(work) if work else asyncio.sleep(_TAKING_IN_SECONDS))
 
     async def cut_off(self) -> None:
         """Cancel what runs, and write how it ended; see ``Executor``."""
-        self._closing = True
+        self._keeping.is_ending = True
         for live in self._running.values():
             self._cancel(live)
         work = [live.work for live in self._running.values() if live.work is not None]
@@ -313,10 +299,10 @@ class EmbeddedTasks:
     async def _run(self, live: LiveTask) -> None:
         task, uid, began = live.task, live.task.metadata.uid or "", time.perf_counter()
         bind_contextvars(task=uid)  # in every line that is logged about it
-        keeping = asyncio.get_running_loop().create_task(self._keep_for_ever(uid, live))
+        keeping = asyncio.get_running_loop().create_task(self._keeping.keep_for_ever(uid, live))
         try:
             async with self.places.held(live.ticket):
-                if not live.says_running and (live.is_left or not await self._claim(uid)):
+                if not live.says_running and (live.is_left or not await self._keeping.claim(uid)):
                     self._leave(uid, live)
                     return
                 ended = await self._run_on(task, live)
@@ -332,28 +318,13 @@ class EmbeddedTasks:
             await asyncio.gather(keeping, return_exceptions=True)
         live.tell(*of_end(ended))
         try:
-            await self._write_end(uid, live, ended)
+            await self._keeping.write_end(uid, live, ended)
         finally:
             live.task, live.status = ended, ended.status
             del self._running[uid]
             self._observers.ended(ended, live.caller, time.perf_counter() - began)
             live.ended.set()
             live.show(live.kept)
-
-    async def _claim(self, uid: str) -> bool:
-        """Write down that a task begins, before it does. False: somebody else has, so it does not begin here."""
-        begins = update(TaskRow).where(TaskRow.uid == uid, TaskRow.phase == Phase.PENDING)
-        begins = begins.values(phase=Phase.RUNNING)
-        while True:
-            try:
-                return await self._database.transaction(
-                    lambda connection: connection.execute(begins).rowcount > 0
-                )
-            except SQLAlchemyError:
-                if self._closing:
-                    return False  # it has not begun: the next start takes it over
-                log.exception("that task %s begins could not be written; again soon", uid)
-                await asyncio.sleep(_END_PAUSE_SECONDS)
 
     def _leave(self, uid: str, live: LiveTask) -> None:
         """Let a task go that has not begun; the next start takes it over."""
@@ -378,51 +349,3 @@ class EmbeddedTasks:
         return await self._artifacts.keep(
             ended.model_copy(update={"spec": task.spec}), live.caller, live.files
         )
-
-    async def _keep_for_ever(self, uid: str, live: LiveTask) -> None:
-        """Write events and status down some at a time."""
-        while True:
-            changed = live.changed
-            if live.kept == len(live.events) and not live.status_is_new:
-                await changed.wait()
-            await asyncio.sleep(_FOLLOWED_KEEP_SECONDS if live.readers else _KEEP_SECONDS)
-            try:
-                await self._write(uid, live, Phase.RUNNING)
-            except SQLAlchemyError:
-                log.exception("events of task %s could not be written; again soon", uid)
-
-    async def _write_end(self, uid: str, live: LiveTask, ended: AgentTask) -> None:
-        """Write down what came of a task, as soon as the database takes it."""
-        rest = _END_WRITES
-        while True:
-            try:
-                await self._write(uid, live, phase_of(ended.reason or Reason.SANDBOX_FAILED), ended)
-            except SQLAlchemyError:
-                log.exception("the end of task %s could not be written; again soon", uid)
-                rest -= self._closing
-                if not rest:
-                    raise
-                await asyncio.sleep(_END_PAUSE_SECONDS)
-            else:
-                return
-
-    async def _write(self, uid: str, live: LiveTask, phase: Phase, ended: AgentTask | None = None) -> None:
-        """Write down how a task stands, and what the database has not of its events: both, or nothing."""
-        async with live.writing:
-            values: dict[str, Any] = {"phase": phase}
-            if ended is not None:
-                values |= {"reason": ended.reason, "manifest": ended.to_wire()}
-                values["expires_at"] = expiry(ended, self._retention_days)
-            elif live.status_is_new:
-                live.status_is_new = False
-                values["manifest"] = live.as_it_stands().to_wire()
-            count = len(live.events)
-            news = [event_values(uid, event) for event in live.events[live.kept : count]]
-
-            def write(connection: Connection) -> None:
-                connection.execute(_changed(frozenset(values)), {**values, "of": uid})
-                if news:
-                    connection.execute(_ADD_EVENT, news)
-
-            await self._database.transaction(write)
-            live.show(count)
