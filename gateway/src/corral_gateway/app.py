@@ -30,6 +30,7 @@ from corral_gateway.policy import CallerPolicies
 from corral_gateway.rate_limits import RateLimits
 from corral_gateway.rates.open_requests import OpenRequests
 from corral_gateway.services import Services
+from corral_gateway.serving.overdue import Overdue
 from corral_gateway.settings import Settings
 from corral_gateway.storage.database import Database
 from corral_gateway.tasks import files_router
@@ -160,15 +161,22 @@ def create_app(settings: Settings, database: Database, runs: AsyncClient | Kuber
         app.include_router(router)
     problems.install(app)
     pages.describe(app)
-    if settings.cors_origins:
-        _let_pages_call(app, settings.cors_origins)
+    _let_nobody_wait(app, settings.request_seconds)
+    _let_pages_call(app, settings.cors_origins)
     app.add_middleware(
         Measuring, metrics=metrics, tracing=tracing, audit=audit.auditing, entrance=services.entrance
     )
     return app
 
 
+def _let_nobody_wait(app: FastAPI, seconds: float) -> None:
+    if seconds:
+        app.add_middleware(Overdue, seconds=seconds)
+
+
 def _let_pages_call(app: FastAPI, origins: Sequence[str]) -> None:
+    if not origins:
+        return
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,

@@ -51,6 +51,8 @@ class RequestContext:
     entered: bool = False
     #: Whose open requests it is one of; None: nobody's.
     counted_for: str | None = None
+    #: For how many things it waits that its caller asked to wait for: their time is not the handler's.
+    waiting: int = 0
     #: It was answered, or whoever sent it has gone.
     is_over: bool = False
     #: The body, as the audit remembers it; None: none was read.

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from corral.api import AgentTask, Tool
+from corral_gateway.context import CURRENT
 from corral_gateway.identity.caller import Caller
 from corral_gateway.problems import ProblemError
 
@@ -109,9 +110,14 @@ class Waiters:
     def _counted(self) -> Iterator[None]:
         self._count += 1
         self._nobody.clear()
+        context = CURRENT.get()
+        if context is not None:
+            context.waiting += 1
         try:
             yield
         finally:
+            if context is not None:
+                context.waiting -= 1
             self._count -= 1
             if not self._count:
                 self._nobody.set()

@@ -254,6 +254,8 @@ class Settings(BaseSettings):
     """CORRAL_OPEN_REQUESTS_CALLER: of one caller, HTTP and gRPC together; 0: half of CORRAL_MAX_CONNECTIONS."""
     slow_seconds: Annotated[float, Field(gt=0, le=3600, alias="CORRAL_SLOW_SECONDS")] = 15
     """CORRAL_SLOW_SECONDS: a request's head is there after so long, and its body and readers get on within it."""
+    request_seconds: Annotated[float, Field(ge=0, le=3600, alias="CORRAL_REQUEST_SECONDS")] = 60
+    """CORRAL_REQUEST_SECONDS: until a request that waits for no task is answered, else 504; 0: as long as it takes."""
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600, alias="CORRAL_KEEP_ALIVE_SECONDS")] = 15
     """CORRAL_KEEP_ALIVE_SECONDS: an idle connection is closed after so long."""
     cors_origins: Annotated[
