@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from corral_gateway.budgets.budget import Budget, Used
 from corral_gateway.budgets.ledger import Charge, ExhaustedError, Hold, Ledger
-from corral_gateway.budgets.stored import NoRoomError, StoredBytes
+from corral_gateway.budgets.stored import NoRoomError, StoredBytes, left_key
 from corral_gateway.storage.database import Database
 
 
@@ -63,8 +63,20 @@ async def test_B4_two_gateways_keep_no_more_of_a_caller_than_one_would(postgres_
         assert await counts[1].used(caller) == 46
         await asyncio.gather(*(count.forget(taken[:2]) for count in counts))
         assert await counts[0].used(caller) == 30
+        # What both see in a cluster is counted once, and not again when it is removed by one of them.
+        left = left_key(taken[2])
+        await asyncio.gather(*(count.note(left, caller, 7, now) for count in counts))
+        assert await counts[1].used(caller) == 37
+        await counts[0].empty([taken[2], left])
+        await asyncio.gather(*(count.note(left, caller, 7, now) for count in counts))
+        assert await counts[1].used(caller) == 20
+        await counts[1].move(taken[3], taken[2], now)
+        assert await counts[0].used(caller) == 20
+        await counts[0].forget([taken[2], left])
+        assert await counts[1].used(caller) == 10
         later = now + timedelta(seconds=1)
-        assert set(taken[2:]) <= set(await counts[0].without_task(later, 1000))
+        assert taken[4] in await counts[0].counted_before(later)
+        assert {taken[4]} <= set(await counts[0].without_task(later, 1000))
     finally:
         for database in databases:
             await database.close()
