@@ -49,6 +49,7 @@ class Ready(BaseModel):
 
 @router.get(
     "/ready",
+    operation_id="getReadiness",
     summary="Whether requests should be sent here",
     responses={503: refusal(HTTPStatus.SERVICE_UNAVAILABLE)},
 )
