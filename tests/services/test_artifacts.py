@@ -1,9 +1,12 @@
 """B15: artifacts in a directory and in a real S3 server: kept, read in parts, removed; failures told as such."""
 
 import asyncio
+import gc
 import io
 import json
 import os
+import socket
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,6 +69,50 @@ async def test_B15_all_of_a_task_goes_at_once_and_nothing_of_another(store: Fssp
         await store.get("uid", "one")
     with pytest.raises(ArtifactMissingError):
         await store.read("uid", "one", 0, 1)
+
+
+async def test_B15_an_object_that_stands_for_the_folder_is_no_task(
+    s3_server: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    store = FsspecStore(f"{s3_server.url}/{tmp_path.name}")
+    # As consoles make it, long before anything is kept there.
+    await asyncio.to_thread(
+        store._files.call_s3, "put_object", Bucket="artifacts", Key=f"corral/{tmp_path.name}/"
+    )
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    assert await store.tasks_before(later) == []
+    await store.put("uid", "x", b"x")
+    assert await store.tasks_before(later) == ["uid"]
+    await store.close()
+
+
+@pytest.mark.parametrize("uid", ["", ".", "..", "../corral", "/etc", "uid/other", "uid\0"])
+async def test_B15_nothing_but_one_tasks_own_is_named_by_what_is_no_id(store: FsspecStore, uid: str) -> None:
+    await store.put("uid", "other", b"x")
+    with pytest.raises(ValueError, match="name no artifact"):
+        await store.remove(uid)
+    with pytest.raises(ValueError, match="name no artifact"):
+        await store.get(uid, "other")
+    with pytest.raises(ValueError, match="name no artifact"):
+        await store.put("uid", uid, b"y")
+    assert await store.get("uid", "other") == b"x"
+
+
+async def test_B15_what_nobody_ends_asks_a_silent_store_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "corral")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "corral")
+        store = FsspecStore("s3://artifacts/corral", attempts=1)
+        writer = await store.writer("uid", "stdout")
+        await writer.write(LARGE[: 1 << 20])
+        began = time.monotonic()
+        del writer
+        gc.collect()
+        assert time.monotonic() - began < 1
+        await store.close()
 
 
 async def test_B15_the_event_loop_goes_on_meanwhile(store: FsspecStore) -> None:

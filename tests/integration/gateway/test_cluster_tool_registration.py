@@ -101,6 +101,23 @@ async def test_S6_who_may_not_registers_nothing_and_asks_the_cluster_nothing(
     assert {verb for verb, plural, _ in server.requests if plural == "tools"} <= {"list", "watch"}
 
 
+@pytest.mark.parametrize(
+    "name", ["%3Fx", "mine%3Fx", "%2E", "%2E%2E", "..%252F..%252Ftools", "%23", "MINE", "-", "a\u0301"]
+)
+async def test_S6_what_no_tool_can_be_called_is_asked_of_no_cluster(
+    server: ApiServer, gateway: Gateway, name: str
+) -> None:
+    applied(server, "mine")
+    async with await gateway.caller("admin", Role.ADMIN) as admin:
+        assert problem(await admin.delete(f"/v1/tools/{name}")) in {
+            (404, "ToolNotFound"),
+            (404, "NotFound"),
+            (405, "MethodNotAllowed"),
+        }
+    assert not server.asked("get", "tools")
+    assert stored(server, "mine")
+
+
 async def test_S6_what_ships_with_corral_is_replaced_by_nobody(server: ApiServer, gateway: Gateway) -> None:
     async with await gateway.caller("admin", Role.ADMIN) as admin:
         for name in ("calculator", "read_file", "read-file"):

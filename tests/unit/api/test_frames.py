@@ -141,6 +141,7 @@ def test_output_is_text_and_bytes() -> None:
         ({"type": "result", "reason": "Completed", "exitCode": True}, "exitCode: not what"),
         ({"type": "progress", "fraction": True}, "fraction: not what"),
         ({"type": "started", "pid": "1"}, "pid: not what"),
+        ({"type": "file", "path": "out/\ud800"}, "path: expected text"),
         ({"type": "ready", "protocol": 1, "isolation": [1]}, "isolation: expected"),
     ],
 )

@@ -205,6 +205,21 @@ async def test_B15_files_of_more_bytes_than_a_task_may_have_start_nothing(
     assert (ended.reason, ended.error.type, view.began) == (Reason.INVALID_SPEC, "ArtifactsTooLarge", False)
 
 
+async def test_B15_the_store_is_asked_for_the_size_of_each_file_once(store: FsspecStore) -> None:
+    contents = [str(number).encode() for number in range(64)]
+    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+    for sha256, content in zip(hashes, contents, strict=True):
+        await store.put(UID, input_name(sha256), content)
+    files = [{"path": f"in/{place}", "artifact": f"sha256:{one}"} for place, one in enumerate(hashes)]
+    seen = task({"tool": "once", "files": files})
+    counted = Failing(store, size=64)
+    read = Artifacts(counted, Clock(), Settings(artifacts_url="s3://bucket")).reader(seen)
+    assert read is not None
+    assert seen.spec is not None
+    came = [b"".join([piece async for piece in read(file)]) for file in seen.spec.files]
+    assert came == contents
+
+
 @pytest.mark.parametrize("fails", ["size", "read"])
 async def test_B15_a_store_that_does_not_give_a_file_is_told_with_what_to_do(
     store: FsspecStore, tmp_path: Path, fails: str, caplog: pytest.LogCaptureFixture

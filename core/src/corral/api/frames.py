@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from corral.api.errors import CorralError, format_path
-from corral.api.json_values import json_problem
+from corral.api.json_values import encodes, json_problem
 from corral.api.problems import problems_in
 from corral.api.reasons import Reason
 from corral.api.status import Denial, ExecutionError, LimitBreach, Usage
@@ -244,10 +244,13 @@ def _progress(frame: Mapping[str, Any], seq: int, t: float, execution: str | Non
 
 
 def _file(frame: Mapping[str, Any], seq: int, t: float, execution: str | None) -> FileChunk:
+    path: str = _take(frame, "path", str)
+    if not encodes(path):
+        raise FrameError("path: expected text without lone surrogates")
     return FileChunk(
         seq,
         t,
-        _take(frame, "path", str),
+        path,
         _take(frame, "size", int, None),
         _take(frame, "mode", (str, int), None),
         _decode(frame.get("data", "")),

@@ -111,6 +111,10 @@ class FsspecStore:
         return piece
 
     def _key(self, *names: str) -> str:
+        if any(name in {"", ".", ".."} or "/" in name or "\0" in name for name in names):
+            raise ValueError(
+                f"{names!r} name no artifact"
+            )  # else it might be another's, or all that there is
         return posixpath.join(self._root, *names)
 
     def _make_room(self, key: str) -> None:
@@ -122,12 +126,17 @@ class FsspecStore:
         self._make_room(key)
         # S3 takes no smaller part but the last.
         opened: BinaryIO = self._files.open(key, "wb", block_size=_PART_BYTES)
+        if isinstance(opened, AbstractBufferedFile):
+            opened.__class__ = _forgettable(type(opened))
         return opened
 
     def _move(self, key: str, other: str) -> None:
         self._make_room(other)
+        if self._local:  # whoever looks for it meanwhile finds all of it, as in a store, or nothing
+            Path(key).replace(other)
+            self._sync(other)
+            return
         self._files.cp_file(key, other)
-        self._sync(other)
         self._files.rm_file(key)
 
     def _put(self, key: str, content: bytes | BinaryIO) -> None:
@@ -157,6 +166,8 @@ class FsspecStore:
         newest: dict[str, datetime] = {}
         for key, entry in found.items():
             uid = key[len(self._root) :].strip("/").split("/")[0]
+            if not uid:
+                continue  # consoles put an empty object where a folder should be seen, here the root of all
             newest[uid] = max(newest.get(uid, datetime.min.replace(tzinfo=UTC)), _changed(entry))
         return [uid for uid, changed in newest.items() if changed < moment]
 
@@ -212,10 +223,19 @@ class FsspecWriter:
 
 def _abandon(opened: Any) -> None:
     if isinstance(opened, AbstractBufferedFile):
-        opened.closed = True  # else its end, by the collector, would keep its beginning
+        opened.closed = True
         opened.discard()
     else:
         opened.close()
+
+
+def _forgettable(kind: type[AbstractBufferedFile]) -> type[AbstractBufferedFile]:
+    """Return a kind of file that the collector does not close.
+
+    ``AbstractBufferedFile.__del__`` would keep the beginning of what nobody has ended, and ask the store to, in any
+    thread that happens: in the one that serves everybody, which then waits for a store that is silent.
+    """
+    return type(kind.__name__, (kind,), {"__del__": lambda _self: None})
 
 
 def _options(url: str, attempts: int) -> dict[str, Any]:

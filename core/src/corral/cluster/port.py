@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import quote
 
 Json = dict[str, Any]
 
@@ -29,10 +30,12 @@ class Resource:
         """Return the path of one object, or of the whole kind."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if namespace is not None:
-            parts += ["namespaces", namespace]
+            parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
         if name is not None:
-            parts.append(name)
+            parts.append(
+                quote(name, safe="")
+            )  # it may be what somebody wrote, and is a name and nothing else
         if subresource:
             parts.append(subresource)
         return "/".join(parts)

@@ -146,6 +146,8 @@ class Runs:
         # Whatever a runner that somebody took over sends, its task ends.
         except Exception as error:
             log.exception("following %s of %s failed", followed.record.name, uid)
+            if run.leaving is not None:
+                self._artifacts.give_up(run.leaving)
             message = f"what the runner sent could not be read: {error!r}"
             followed.view = RunView(ended=followed.record.refused(Reason.SANDBOX_FAILED, message), began=True)
         finally:

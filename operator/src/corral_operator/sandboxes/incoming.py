@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from corral.api import InputFile, Reason
@@ -56,6 +56,8 @@ class StoredFiles:
     most_bytes: int
     #: When the task was made, if the gateway made it; None: by somebody else, so nothing comes after it.
     made_by_gateway: datetime | None
+    #: By name in the store, each asked for once.
+    sizes: dict[str, int] = field(default_factory=dict)
 
     async def read(self, file: InputFile) -> AsyncIterator[bytes]:
         """Yield a file's content.
@@ -95,13 +97,16 @@ class StoredFiles:
             raise self._unavailable(file, Reason.SANDBOX_FAILED, "ArtifactCorrupt", message)
 
     async def _size(self, sha256: str) -> int:
-        while True:
+        name = input_name(sha256)
+        while name not in self.sizes:
             try:
-                return await self.store.size(self.uid, input_name(sha256))
+                self.sizes[name] = await self.store.size(self.uid, name)
+                break
             except ArtifactMissingError:
                 if self.made_by_gateway is None or self.clock.now() > self.made_by_gateway + _HANDING_OVER:
                     raise
             await asyncio.sleep(_PAUSE_SECONDS)
+        return self.sizes[name]
 
     async def _check_sizes(self) -> None:
         """Refuse files that are more together than a task may have; the gateway has done so, of what it took in."""

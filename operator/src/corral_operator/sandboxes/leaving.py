@@ -117,8 +117,8 @@ class _Content:
         # What a store says names places of its own.
         log.error("%s of task %s is not kept: %s", self.name, self.uid, str(error) or "no answer in time")
         self.lost, self.lost_as = STORE_FAILED, "ArtifactStoreFailed"
-        if self.writer is not None and isinstance(error, ArtifactError):
-            with suppress(TimeoutError):  # whoever did not answer in time is still being asked
+        if self.writer is not None:
+            with suppress(TimeoutError):  # whoever did not answer in time may not do so now either
                 async with asyncio.timeout(_DISCARD_SECONDS):
                     await self.writer.discard()
 

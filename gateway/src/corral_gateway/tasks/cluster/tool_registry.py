@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 
 #: Callers who replace one tool at once all do, one after another; a writer that never rests stops nobody for ever.
 _ATTEMPTS = 20
+#: RFC 1123, as Kubernetes wants the name of a resource.
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 class ClusterToolRegistry:
@@ -145,6 +148,10 @@ class ClusterToolRegistry:
         return self._namespaces.of(caller.name)
 
     async def _there(self, namespace: str, name: str) -> Json | None:
+        if not _NAME.fullmatch(normalise(name)):
+            return (
+                None  # no tool can be called so, and what the API server took it for might be something else
+            )
         try:
             return await self._cluster.get(TOOLS, namespace, normalise(name))
         except NotFound:
