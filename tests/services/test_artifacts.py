@@ -56,15 +56,17 @@ async def test_B15_what_is_kept_is_read_whole_and_in_parts(store: FsspecStore) -
 
 async def test_B15_all_of_a_task_goes_at_once_and_nothing_of_another(store: FsspecStore) -> None:
     now = datetime.now(UTC)
-    assert await store.tasks_before(now) == []
+    assert await store.tasks() == []
+    assert not await store.is_older("uid", now)
     for uid in ("uid", "uid-2"):
         for name in ("one", "two"):
             await store.put(uid, name, b"x")
-    assert await store.tasks_before(now - timedelta(minutes=5)) == []
-    assert sorted(await store.tasks_before(now + timedelta(minutes=5))) == ["uid", "uid-2"]
+    assert sorted(await store.tasks()) == ["uid", "uid-2"]
+    assert not await store.is_older("uid", now - timedelta(minutes=5))
+    assert await store.is_older("uid", now + timedelta(minutes=5))
     await store.remove("uid")
     await store.remove("uid")
-    assert await store.tasks_before(now + timedelta(minutes=5)) == ["uid-2"]
+    assert await store.tasks() == ["uid-2"]
     with pytest.raises(ArtifactMissingError):
         await store.get("uid", "one")
     with pytest.raises(ArtifactMissingError):
@@ -81,10 +83,9 @@ async def test_B15_an_object_that_stands_for_the_folder_is_no_task(
     await asyncio.to_thread(
         store._files.call_s3, "put_object", Bucket="artifacts", Key=f"corral/{tmp_path.name}/"
     )
-    later = datetime.now(UTC) + timedelta(minutes=5)
-    assert await store.tasks_before(later) == []
+    assert await store.tasks() == []
     await store.put("uid", "x", b"x")
-    assert await store.tasks_before(later) == ["uid"]
+    assert await store.tasks() == ["uid"]
     await store.close()
 
 

@@ -18,6 +18,8 @@ from corral.api import (
     FileChunk,
     FrameError,
     InputFile,
+    Output,
+    Phase,
     Reason,
     ResolvedLimits,
 )
@@ -166,7 +168,7 @@ async def test_B15_a_file_that_its_gateway_is_still_handing_over_is_waited_for(
         await store.move("submission", UID, input_name(SHA256))
         _, ended = await following
     assert ended.reason is Reason.COMPLETED, ended.message
-    assert await store.tasks_before(Clock().now() + timedelta(hours=1)) == [UID]
+    assert await store.tasks() == [UID]
 
 
 @pytest.mark.parametrize("waits", [False, True], ids=["by kubectl", "by a gateway that is gone"])
@@ -339,6 +341,28 @@ async def test_B15_of_a_content_that_comes_in_pieces_a_few_megabytes_are_in_memo
     await store.close()
 
 
+async def test_B15_what_many_sandboxes_print_at_once_is_cut_before_it_fills_the_operators_memory(
+    store: FsspecStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("corral.artifacts.fsspec_store._UNDER_WAY_BYTES", 1 << 20)
+    room = Room(1 << 30, 1 << 30)
+    printing = [
+        Leaving(store, f"uid-{number}", "main", room, output_bytes=10, files_bytes=0) for number in range(5)
+    ]
+    for leaving in printing:
+        for seq in range(6):
+            await leaving.take(Output(seq, 0.0, "stdout", "x" * 65536, "main"))
+    execution = ExecutionStatus(name="main", tool="once", phase=Phase.SUCCEEDED, reason=Reason.COMPLETED)
+    ended = [await leaving.ended(execution) for leaving in printing]
+    assert [len(one.stored) for one in ended] == [1, 1, 0, 0, 0]
+    assert "1048576 bytes are on their way" in caplog.text
+    # Those that have ended hold nothing any more.
+    writer = await store.writer(UID, "x")
+    await writer.write(LARGE[: 1 << 20])
+    await writer.close()
+    assert store._under_way.count == 0
+
+
 async def test_B15_what_is_left_of_tasks_that_are_gone_is_swept_and_nothing_of_others(
     store: FsspecStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,9 +373,22 @@ async def test_B15_what_is_left_of_tasks_that_are_gone_is_swept_and_nothing_of_o
     artifacts.forget("deleted")
     await eventually_async(lambda: artifacts._work, lambda work: not work)
     await artifacts.sweep(lambda: False, lambda _uid: False)
-    assert sorted(await store.tasks_before(Clock().now() + timedelta(hours=1))) == ["gone", "there"]
+    assert sorted(await store.tasks()) == ["gone", "there"]
     await artifacts.sweep(lambda: True, lambda uid: uid == "there")
-    assert await store.tasks_before(Clock().now() + timedelta(hours=1)) == ["there"]
+    assert await store.tasks() == ["there"]
+
+
+async def test_B15_a_sweep_looks_into_what_is_left_of_tasks_that_are_gone_and_into_no_other(
+    store: FsspecStore,
+) -> None:
+    for uid in ("gone", "there", "there-too"):
+        for number in range(20):
+            await store.put(uid, f"x-{number}", b"x")
+    looking = Failing(store, is_older=1)
+    await Artifacts(looking, Clock(), Settings()).sweep(lambda: True, lambda uid: uid != "gone")
+    assert looking._after == {"is_older": 0}
+    # It has just come: its task may yet be made.
+    assert sorted(await store.tasks()) == ["gone", "there", "there-too"]
 
 
 async def test_B15_what_a_task_has_in_the_store_goes_when_the_task_goes(store: FsspecStore) -> None:
@@ -369,7 +406,7 @@ async def test_B15_what_a_task_has_in_the_store_goes_when_the_task_goes(store: F
         replica.operator.heard("DELETED", AGENT_TASKS, body)
         artifacts = replica.operator._artifacts
         await eventually_async(lambda: artifacts._work, lambda work: not work)
-        assert await store.tasks_before(Clock().now() + timedelta(hours=1)) == ["uid-stays"]
+        assert await store.tasks() == ["uid-stays"]
 
 
 @pytest.mark.parametrize("has_store", [True, False], ids=["a store", "none"])

@@ -7,6 +7,7 @@ import posixpath
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,9 @@ from corral.artifacts.port import ArtifactError, ArtifactMissingError
 _THREADS = 8
 _PIECE_BYTES = 256 * 1024
 _PART_BYTES = 5 << 20
+#: What all writers together hold in memory of parts that are not whole yet. Half of what an operator may have: a few
+#: dozen sandboxes that print as much as they may, and a few hundred that print a megabyte.
+_UNDER_WAY_BYTES = 384 << 20
 
 _T = TypeVar("_T")
 
@@ -50,6 +54,7 @@ class FsspecStore:
             self._files.retries = 2
         self._root = root.rstrip("/")
         self._local = isinstance(self._files, LocalFileSystem)
+        self._under_way = _UnderWay()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
 
     async def put(self, uid: str, name: str, content: bytes | BinaryIO) -> None:
@@ -59,7 +64,8 @@ class FsspecStore:
     async def writer(self, uid: str, name: str) -> "FsspecWriter":
         """Begin a content; see ``ArtifactStore``."""
         key = self._key(uid, name)
-        return FsspecWriter(await self._do(self._open, key), partial(self._do, self._sync, key), self._do)
+        opened = await self._do(self._open, key)
+        return FsspecWriter(opened, partial(self._do, self._sync, key), self._do, self._under_way)
 
     async def move(self, uid: str, other: str, name: str) -> None:
         """Give a content to another task; see ``ArtifactStore``."""
@@ -85,9 +91,13 @@ class FsspecStore:
         with contextlib.suppress(ArtifactMissingError):
             await self._do(self._files.rm, self._key(uid), recursive=True)
 
-    async def tasks_before(self, moment: datetime) -> Sequence[str]:
-        """Return old tasks; see ``ArtifactStore``."""
-        return await self._do(self._tasks_before, moment)
+    async def tasks(self) -> Sequence[str]:
+        """Return what there is; see ``ArtifactStore``."""
+        return await self._do(self._tasks)
+
+    async def is_older(self, uid: str, moment: datetime) -> bool:
+        """Look at a task's contents; see ``ArtifactStore``."""
+        return await self._do(self._is_older, self._key(uid), moment)
 
     async def close(self) -> None:
         """Give up the threads."""
@@ -135,6 +145,8 @@ class FsspecStore:
         if self._local:  # whoever looks for it meanwhile finds all of it, as in a store, or nothing
             Path(key).replace(other)
             self._sync(other)
+            with contextlib.suppress(OSError):  # not the last
+                Path(key).parent.rmdir()
             return
         self._files.cp_file(key, other)
         self._files.rm_file(key)
@@ -158,18 +170,23 @@ class FsspecStore:
                 finally:
                     os.close(descriptor)
 
-    def _tasks_before(self, moment: datetime) -> list[str]:
+    def _tasks(self) -> list[str]:
         try:
-            found = self._files.find(self._root, detail=True)
+            # One level: a million objects of a thousand tasks are a thousand names.
+            found: list[str] = self._files.ls(self._root, detail=False)
         except FileNotFoundError:
             return []
-        newest: dict[str, datetime] = {}
-        for key, entry in found.items():
-            uid = key[len(self._root) :].strip("/").split("/")[0]
-            if not uid:
-                continue  # consoles put an empty object where a folder should be seen, here the root of all
-            newest[uid] = max(newest.get(uid, datetime.min.replace(tzinfo=UTC)), _changed(entry))
-        return [uid for uid, changed in newest.items() if changed < moment]
+        names = (place[len(self._root) :].strip("/") for place in found)
+        # Consoles put an empty object where a folder should be seen: here that is the root of all.
+        return [name for name in names if name]
+
+    def _is_older(self, key: str, moment: datetime) -> bool:
+        try:
+            found = self._files.find(key, detail=True).values()
+        except FileNotFoundError:
+            return False
+        # A directory is there a moment before the first file in it.
+        return bool(found) and all(_changed(entry) < moment for entry in found)
 
     async def _do(self, work: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         call = partial(work, *arguments, **options)
@@ -184,6 +201,13 @@ class FsspecStore:
             ) from error
 
 
+@dataclass(slots=True)
+class _UnderWay:
+    """Bytes that the writers of one store hold."""
+
+    count: int = 0
+
+
 class FsspecWriter:
     """Implements ``ArtifactWriter``."""
 
@@ -192,7 +216,11 @@ class FsspecWriter:
         opened: BinaryIO,
         sync: Callable[[], Awaitable[None]],
         do: Callable[..., Awaitable[Any]],
+        under_way: _UnderWay,
     ) -> None:
+        self._under_way = under_way
+        #: Of it, this one's.
+        self._held = 0
         self._opened = opened
         self._sync = sync
         self._do = do
@@ -200,6 +228,7 @@ class FsspecWriter:
 
     async def write(self, data: bytes) -> None:
         """Add to the content; see ``ArtifactWriter``."""
+        self._hold(min(self._held + len(data), _PART_BYTES))
         self._pending += data
         if len(self._pending) >= _PIECE_BYTES:
             await self._flush()
@@ -208,13 +237,26 @@ class FsspecWriter:
         """End it; see ``ArtifactWriter``."""
         await self._flush()
         await self._do(self._opened.close)
+        self._hold(0)
         await self._sync()
 
     async def discard(self) -> None:
         """Give it up; see ``ArtifactWriter``."""
         self._pending.clear()
+        self._hold(0)
         with contextlib.suppress(ArtifactError):
             await self._do(_abandon, self._opened)
+
+    def __del__(self) -> None:
+        """Hold nothing any more, where nobody has said that it ends."""
+        self._hold(0)
+
+    def _hold(self, count: int) -> None:
+        more = count - self._held
+        if more > 0 and self._under_way.count + more > _UNDER_WAY_BYTES:
+            raise ArtifactError(f"more than {_UNDER_WAY_BYTES} bytes are on their way to the artifact store")
+        self._under_way.count += more
+        self._held = count
 
     async def _flush(self) -> None:
         piece, self._pending = bytes(self._pending), bytearray()

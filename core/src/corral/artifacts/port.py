@@ -76,8 +76,12 @@ class ArtifactStore(Protocol):
         """Remove all of a task's contents; none is no mistake."""
         ...
 
-    async def tasks_before(self, moment: datetime) -> Sequence[str]:
-        """Return the ids of tasks whose contents were all kept before a moment."""
+    async def tasks(self) -> Sequence[str]:
+        """Return the ids of all tasks of which something is kept, however much that is."""
+        ...
+
+    async def is_older(self, uid: str, moment: datetime) -> bool:
+        """Whether something is kept of a task, and all of it was kept before a moment."""
         ...
 
     async def close(self) -> None:

@@ -55,10 +55,11 @@ class Retention:
                     await self._store.remove(uid)
             await self._database.transaction(partial(_remove, uids))
         if self._store is not None:
-            old = await self._store.tasks_before(now - _ORPHANS_AFTER)
-            for uid in set(old) - await self._known(old):
-                await self._store.remove(uid)
-                await self._stored.forget([uid])
+            kept = await self._store.tasks()
+            for uid in set(kept) - await self._known(kept):
+                if await self._store.is_older(uid, now - _ORPHANS_AFTER):
+                    await self._store.remove(uid)
+                    await self._stored.forget([uid])
             # Counted, and then the gateway ended before anything was kept.
             while uids := await self._stored.without_task(now - _ORPHANS_AFTER, _AT_ONCE):
                 await self._stored.forget(uids)

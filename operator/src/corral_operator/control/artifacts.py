@@ -109,7 +109,10 @@ class Artifacts:
         if self._store is None or not may_act():
             return
         try:
-            for uid in await self._store.tasks_before(self._clock.now() - _ORPHANS_AFTER):
+            before = self._clock.now() - _ORPHANS_AFTER
+            for uid in await self._store.tasks():
+                if is_known(uid) or not await self._store.is_older(uid, before):
+                    continue
                 if may_act() and not is_known(uid):
                     await self._store.remove(uid)
         except ArtifactError as error:
