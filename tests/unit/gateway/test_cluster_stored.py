@@ -117,6 +117,24 @@ async def test_B4_files_that_come_with_tasks_of_a_cluster_are_counted_and_refuse
         assert await those.keeps(Caller("bob", frozenset())) == SIZE
 
 
+async def test_B4_files_of_a_request_that_comes_again_before_its_task_has_them_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateways(tmp_path) as those:
+        service, engine, _ = await those.one()
+        another, _, _ = await those.one()
+        hand_over, again = engine.artifacts.hand_over, []
+
+        async def late(*given: Any) -> None:
+            again.append(await another.submit(_asked("once"), ANN, _sent()))
+            await hand_over(*given)
+
+        monkeypatch.setattr(engine.artifacts, "hand_over", late)
+        made = await service.submit(_asked("once"), ANN, _sent())
+        assert [one.metadata.uid for one in again] == [made.metadata.uid]
+        assert await those.keeps() == SIZE
+
+
 async def test_B4_what_the_operator_keeps_is_counted_once_by_however_many_gateways(tmp_path: Path) -> None:
     async with gateways(tmp_path, CORRAL_BUDGET_STORED_BYTES=SIZE - 1) as those:
         service, _, _ = await those.one()

@@ -86,7 +86,10 @@ class StoredBytes:
         await self._database.transaction(noted)
 
     async def move(self, uid: str, made: str, now: datetime) -> None:
-        """Count what was counted of a task as another's, which was made of it."""
+        """Count what was counted of a task as another's, which was made of it.
+
+        What is counted there already came with the same request, sent again meanwhile: they are the same files.
+        """
 
         def moved(connection: Connection) -> None:
             gone = delete(StoredOfTaskRow).where(StoredOfTaskRow.task_uid == uid)
@@ -94,6 +97,7 @@ class StoredBytes:
                 gone.returning(StoredOfTaskRow.caller, StoredOfTaskRow.bytes)
             ).one_or_none()
             if found is not None:
+                forget_in(connection, [made])
                 connection.execute(_add_to_task(connection, made, *found, now))
 
         await self._database.transaction(moved)
