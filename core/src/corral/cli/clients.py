@@ -10,7 +10,7 @@ from corral.catalogue import Catalogue
 from corral.cli.gateway import Gateway
 from corral.client.asynchronous import AsyncClient
 from corral.client.backends import BackendName
-from corral.client.executor import OnFile, OnFrame
+from corral.client.task_run import OnFile, OnFrame
 
 if TYPE_CHECKING:
     from corral.client.gateway import AsyncGatewayClient

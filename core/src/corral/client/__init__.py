@@ -2,9 +2,10 @@
 
 from corral.client.asynchronous import AsyncClient
 from corral.client.connecting import connect, connect_async
-from corral.client.executor import CheckArguments, Executor, OnFile, OnFrame, OnStatus
+from corral.client.executor import Executor
 from corral.client.secrets import DirectorySecrets, SecretMissingError, SecretSource
 from corral.client.synchronous import Client
+from corral.client.task_run import CheckArguments, OnFile, OnFrame, OnStatus
 from corral.client.tasks import build_task
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any, Self
 from corral.api import AgentTask, Limits
 from corral.catalogue import Catalogue
 from corral.client.backends import BackendName, make_backend
-from corral.client.executor import CheckArguments, Executor, OnFile, OnFrame, OnStatus
+from corral.client.executor import Executor
 from corral.client.secrets import DirectorySecrets, SecretSource
+from corral.client.task_run import CheckArguments, OnFile, OnFrame, OnStatus
 from corral.client.tasks import Files, build_task
 from corral.policy import LAPTOP_POLICY, Policy
 from corral.sandbox.execution import ReadFile

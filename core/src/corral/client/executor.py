@@ -4,18 +4,14 @@ import asyncio
 import contextlib
 import platform
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from corral.api import (
     MAIN,
     AgentTask,
-    AgentTaskStatus,
     ChainDecision,
-    Condition,
-    ConditionStatus,
     ExecutionError,
     ExecutionStatus,
     Frame,
@@ -27,16 +23,14 @@ from corral.api import (
     Started,
     Step,
     StepOutcome,
-    Tool,
     next_steps,
     parse_duration,
-    phase_of,
     resolve_arguments,
-    time_text,
 )
 from corral.catalogue import Catalogue, validate_arguments, with_defaults
 from corral.catalogue.checker import CheckerUnavailableError
 from corral.client.secrets import SecretMissingError, SecretSource
+from corral.client.task_run import CheckArguments, OnFile, OnFrame, OnStatus, TaskRun
 from corral.policy import Policy
 from corral.sandbox.errors import (
     ImageUnavailableError,
@@ -46,51 +40,9 @@ from corral.sandbox.errors import (
 )
 from corral.sandbox.execution import ReadFile, Record, execute
 from corral.sandbox.plan import DOCKER, EMBEDDED, Abilities, Call, Check, Planned, Refusal, plan
-from corral.sandbox.port import Owner, Sandbox, SandboxBackend
-
-#: Called with the execution's name and each of its frames, as they come.
-OnFrame = Callable[[str, Frame], None]
-#: Called with the execution's name, the path and the content of each file that came back.
-OnFile = Callable[[str, str, bytes], None]
-#: Called with the status of a task that goes on, whenever it has changed.
-OnStatus = Callable[[AgentTaskStatus], None]
-#: Returns what is wrong with the arguments of a call.
-CheckArguments = Callable[[Tool, Mapping[str, Any]], Awaitable[Sequence[Problem]]]
+from corral.sandbox.port import Owner, SandboxBackend
 
 _CHANGED = (Problem("spec.tool", "the tool was replaced in this moment", remedy="run the task again"),)
-
-
-@dataclass
-class _Run:
-    """One task while it runs."""
-
-    task: AgentTask
-    uid: str
-    on_frame: OnFrame | None
-    on_file: OnFile | None
-    secrets: SecretSource
-    policy: Policy
-    check: CheckArguments | None = None
-    on_status: OnStatus | None = None
-    read_file: ReadFile | None = None
-    attempt: int = 1
-    cancelled: bool = False
-    past_deadline: bool = False
-    sandboxes: set[Sandbox] = field(default_factory=set)
-    executions: list[ExecutionStatus] = field(default_factory=list)
-    #: Those that have a sandbox and have not ended.
-    open: dict[str, ExecutionStatus] = field(default_factory=dict)
-    isolation: tuple[str, ...] = ()
-    weakened: tuple[str, ...] = ()
-    warm: bool | None = None
-    began: datetime | None = None
-
-    @property
-    def stopped(self) -> Reason | None:
-        """Why nothing more of it may start."""
-        if self.past_deadline:
-            return Reason.DEADLINE_EXCEEDED
-        return Reason.CANCELLED if self.cancelled else None
 
 
 class Executor:
@@ -140,7 +92,7 @@ class Executor:
         Raises:
             IsolationUnavailableError: this machine cannot isolate, so nothing ran.
         """
-        run = _Run(
+        run = TaskRun(
             task,
             task.metadata.uid or str(uuid.uuid4()),
             on_frame,
@@ -154,18 +106,22 @@ class Executor:
         watchers = list(self._watch(run, cancel))
         try:
             if task.spec.cancel:
-                return self._finished(run, Reason.CANCELLED, "spec.cancel was set before it started")
+                return run.finished(
+                    self._backend.name, Reason.CANCELLED, "spec.cancel was set before it started"
+                )
             if cancel is not None and cancel.is_set():
                 run.cancelled = True
-                return self._finished(run, Reason.CANCELLED, "the task was cancelled before it started")
+                return run.finished(
+                    self._backend.name, Reason.CANCELLED, "the task was cancelled before it started"
+                )
             if task.spec.agent is not None:
                 message = "agent tasks need a gateway with a model provider; this client runs tools and steps"
-                return self._finished(run, Reason.UNSUPPORTED, message)
+                return run.finished(self._backend.name, Reason.UNSUPPORTED, message)
             if task.spec.steps:
                 return await self._chain(run)
             call = Call(MAIN, task.spec.tool or "", task.spec.arguments, task.spec)
             status = await self._attempts(run, call)
-            return self._finished(run, status.reason, status.message)
+            return run.finished(self._backend.name, status.reason, status.message)
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -175,7 +131,7 @@ class Executor:
 
     # --- one tool ---
 
-    async def _attempts(self, run: _Run, call: Call) -> ExecutionStatus:
+    async def _attempts(self, run: TaskRun, call: Call) -> ExecutionStatus:
         """Execute a call, and again where its retry rule says so."""
         retry = call.spec.retry
         attempt = 1
@@ -193,10 +149,10 @@ class Executor:
             attempt += 1
         run.attempt = max(run.attempt, attempt)
         run.executions.append(status)
-        self._tell(run)
+        run.tell()
         return status
 
-    async def _once(self, run: _Run, call: Call, attempt: int) -> ExecutionStatus:
+    async def _once(self, run: TaskRun, call: Call, attempt: int) -> ExecutionStatus:
         record = Record(call.name, call.tool, attempt, datetime.now(UTC))
         if run.stopped is not None:
             return record.refused(run.stopped, "the task ended before this could start")
@@ -223,11 +179,11 @@ class Executor:
             return record.refused(planned.reason, planned.message, planned.error)
         return await self._in_sandbox(run, call, planned, record)
 
-    def _abilities(self, run: _Run) -> Abilities:
+    def _abilities(self, run: TaskRun) -> Abilities:
         abilities = DOCKER if self._backend.name == "docker" else EMBEDDED
         return replace(abilities, artifacts=run.read_file is not None)
 
-    async def _checked(self, run: _Run, call: Call) -> Check:
+    async def _checked(self, run: TaskRun, call: Call) -> Check:
         """Return what says what is wrong with a call's arguments: found out already, or done where it is asked."""
         if run.check is None or call.tool not in self._catalogue:
             return validate_arguments
@@ -235,7 +191,9 @@ class Executor:
         problems = await run.check(tool, with_defaults(tool, call.arguments))
         return lambda asked, _arguments: problems if asked is tool else _CHANGED
 
-    async def _in_sandbox(self, run: _Run, call: Call, planned: Planned, record: Record) -> ExecutionStatus:
+    async def _in_sandbox(
+        self, run: TaskRun, call: Call, planned: Planned, record: Record
+    ) -> ExecutionStatus:
         try:
             sandbox = await self._backend.acquire(planned.needs)
         except IsolationUnavailableError:
@@ -252,12 +210,12 @@ class Executor:
         run.warm = sandbox.warm if run.warm is None else run.warm and sandbox.warm
         claimed = SandboxStatus(backend=self._backend.name, node=platform.node(), warm=sandbox.warm)
         run.open[call.name] = record.running(claimed)
-        self._tell(run)
+        run.tell()
 
         def hear(frame: Frame) -> None:
             if isinstance(frame, Started):
                 run.open[call.name] = record.running(claimed)
-                self._tell(run)
+                run.tell()
             if run.on_frame is not None:
                 run.on_frame(call.name, frame)
 
@@ -284,7 +242,7 @@ class Executor:
 
     # --- a chain ---
 
-    async def _chain(self, run: _Run) -> AgentTask:
+    async def _chain(self, run: TaskRun) -> AgentTask:
         steps = {step.name: step for step in run.task.spec.steps}
         finished: dict[str, StepOutcome] = {}
         running: dict[str, asyncio.Task[ExecutionStatus]] = {}
@@ -293,10 +251,12 @@ class Executor:
                 decision = next_steps(run.task.spec, finished, tuple(running))
                 if run.stopped is not None:
                     if not running:
-                        return self._finished(run, run.stopped, "the task was ended before its last step")
+                        return run.finished(
+                            self._backend.name, run.stopped, "the task was ended before its last step"
+                        )
                     decision = ChainDecision()
                 if decision.finished:
-                    return self._finished(run, decision.reason, decision.message)
+                    return run.finished(self._backend.name, decision.reason, decision.message)
                 for name in decision.ready:
                     work = self._step(run, steps[name], finished)
                     running[name] = asyncio.get_running_loop().create_task(work)
@@ -307,7 +267,7 @@ class Executor:
             for task in running.values():
                 task.cancel()
 
-    async def _step(self, run: _Run, step: Step, finished: Mapping[str, StepOutcome]) -> ExecutionStatus:
+    async def _step(self, run: TaskRun, step: Step, finished: Mapping[str, StepOutcome]) -> ExecutionStatus:
         try:
             arguments = resolve_arguments(step, finished)
         except ReferenceProblem as problem:
@@ -319,94 +279,25 @@ class Executor:
 
     # --- what ends a task from outside ---
 
-    def _watch(self, run: _Run, cancel: asyncio.Event | None) -> Iterable["asyncio.Task[None]"]:
+    def _watch(self, run: TaskRun, cancel: asyncio.Event | None) -> Iterable["asyncio.Task[None]"]:
         loop = asyncio.get_running_loop()
         if cancel is not None:
             yield loop.create_task(self._on_cancel(run, cancel))
         if run.task.spec.active_deadline_seconds is not None:
             yield loop.create_task(self._on_deadline(run, run.task.spec.active_deadline_seconds))
 
-    async def _on_cancel(self, run: _Run, cancel: asyncio.Event) -> None:
+    async def _on_cancel(self, run: TaskRun, cancel: asyncio.Event) -> None:
         await cancel.wait()
         run.cancelled = True
         await _cancel_all(run)
 
-    async def _on_deadline(self, run: _Run, seconds: float) -> None:
+    async def _on_deadline(self, run: TaskRun, seconds: float) -> None:
         await asyncio.sleep(seconds)
         run.past_deadline = True
         await _cancel_all(run)
 
-    # --- the status ---
 
-    def _tell(self, run: _Run) -> None:
-        """Say how a task stands that goes on."""
-        if run.on_status is None or run.began is None:
-            return
-        began = time_text(run.began)
-        newest = next(reversed(run.open.values()), None)
-        status = AgentTaskStatus.model_construct(
-            observed_generation=run.task.metadata.generation,
-            conditions=_begun(began),
-            phase=Phase.RUNNING,
-            attempt=max([run.attempt, *(one.attempt for one in run.open.values())]),
-            sandbox=newest.sandbox if newest is not None else None,
-            executions=(*run.executions, *run.open.values()),
-            start_time=began,
-        )
-        run.on_status(status)
-
-    def _finished(self, run: _Run, reason: Reason | None, message: str | None) -> AgentTask:
-        reason = reason or Reason.SANDBOX_FAILED
-        now = time_text(datetime.now(UTC))
-        if run.began is not None:
-            conditions = _begun(time_text(run.began))
-        elif reason is Reason.CANCELLED:
-            conditions = (_condition("Accepted", True, "Accepted", "", now),)
-        else:
-            conditions = (_condition("Accepted", False, reason, message, now),)
-        status = AgentTaskStatus.model_construct(
-            observed_generation=run.task.metadata.generation,
-            conditions=(*conditions, _condition("Finished", True, reason, message, now)),
-            phase=phase_of(reason),
-            reason=reason,
-            message=message or None,
-            attempt=run.attempt,
-            sandbox=SandboxStatus.model_construct(
-                backend=self._backend.name,
-                pod_name=None,
-                pod_uid=None,
-                node=platform.node(),
-                warm=run.warm,
-                isolation=run.isolation,
-                weakened=run.weakened,
-            ),
-            executions=tuple(run.executions),
-            start_time=None if run.began is None else time_text(run.began),
-            completion_time=now,
-        )
-        return run.task.model_copy(update={"status": status})
-
-
-def _begun(began: str) -> tuple[Condition, ...]:
-    """Return what is true of a task from the moment on at which it got its first sandbox."""
-    return (
-        _condition("Accepted", True, "Accepted", "", began),
-        _condition("Started", True, "SandboxAssigned", "", began),
-    )
-
-
-async def _cancel_all(run: _Run) -> None:
+async def _cancel_all(run: TaskRun) -> None:
     for sandbox in list(run.sandboxes):
         with contextlib.suppress(SandboxError):
             await sandbox.cancel()
-
-
-def _condition(kind: str, is_true: bool, reason: str, message: str | None, now: str) -> Condition:  # noqa: FBT001
-    return Condition.model_construct(
-        type=kind,
-        status=ConditionStatus.TRUE if is_true else ConditionStatus.FALSE,
-        reason=str(reason),
-        message=message or "",
-        last_transition_time=now,
-        observed_generation=None,
-    )

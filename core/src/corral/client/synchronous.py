@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from corral.api import AgentTask, Limits
 from corral.client.asynchronous import AsyncClient
-from corral.client.executor import OnFile, OnFrame
+from corral.client.task_run import OnFile, OnFrame
 from corral.client.tasks import Files
 
 _T = TypeVar("_T")
