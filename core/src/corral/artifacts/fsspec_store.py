@@ -5,9 +5,9 @@ import contextlib
 import os
 import posixpath
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -61,11 +61,12 @@ class FsspecStore:
         """Keep a content; see ``ArtifactStore``."""
         await self._do(self._put, self._key(uid, name), content)
 
-    async def writer(self, uid: str, name: str) -> "FsspecWriter":
+    async def writer(self, uid: str, name: str, holder: str = "") -> "FsspecWriter":
         """Begin a content; see ``ArtifactStore``."""
         key = self._key(uid, name)
         opened = await self._do(self._open, key)
-        return FsspecWriter(opened, partial(self._do, self._sync, key), self._do, self._under_way)
+        held = self._under_way.share(holder)
+        return FsspecWriter(opened, partial(self._do, self._sync, key), self._do, held)
 
     async def move(self, uid: str, other: str, name: str) -> None:
         """Give a content to another task; see ``ArtifactStore``."""
@@ -201,11 +202,30 @@ class FsspecStore:
             ) from error
 
 
-@dataclass(slots=True)
 class _UnderWay:
-    """Bytes that the writers of one store hold."""
+    """Bytes that the writers of one store hold.
 
-    count: int = 0
+    None of their holders gets more than is left to all others after that: one alone has half, of several that want all
+    they can get the last one has something, too. (Choudhury and Hahne, "Dynamic Queue Length Thresholds", 1998.)
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of: Counter[str] = Counter()
+
+    def share(self, holder: str) -> "Callable[[int], None]":
+        """Return what counts more bytes for a holder, or fewer; without room for them it raises ``ArtifactError``."""
+        return partial(self._add, holder)
+
+    def _add(self, holder: str, more: int) -> None:
+        count, mine = self.count + more, self._of[holder] + more
+        if more > 0 and mine > _UNDER_WAY_BYTES - count:
+            raise ArtifactError(
+                f"{self.count} of {_UNDER_WAY_BYTES} bytes are on their way to the artifact store"
+            )
+        self.count, self._of[holder] = count, mine
+        if not mine:
+            del self._of[holder]
 
 
 class FsspecWriter:
@@ -216,10 +236,9 @@ class FsspecWriter:
         opened: BinaryIO,
         sync: Callable[[], Awaitable[None]],
         do: Callable[..., Awaitable[Any]],
-        under_way: _UnderWay,
+        hold: Callable[[int], None],
     ) -> None:
-        self._under_way = under_way
-        #: Of it, this one's.
+        self._count = hold
         self._held = 0
         self._opened = opened
         self._sync = sync
@@ -252,10 +271,7 @@ class FsspecWriter:
         self._hold(0)
 
     def _hold(self, count: int) -> None:
-        more = count - self._held
-        if more > 0 and self._under_way.count + more > _UNDER_WAY_BYTES:
-            raise ArtifactError(f"more than {_UNDER_WAY_BYTES} bytes are on their way to the artifact store")
-        self._under_way.count += more
+        self._count(count - self._held)
         self._held = count
 
     async def _flush(self) -> None:

@@ -36,8 +36,14 @@ class ArtifactStore(Protocol):
         """Keep a content, or all that a file holds. When this returns it is kept."""
         ...
 
-    async def writer(self, uid: str, name: str) -> ArtifactWriter:
-        """Begin a content whose size is not known yet; some megabytes of it are in memory at a time."""
+    async def writer(self, uid: str, name: str, holder: str = "") -> ArtifactWriter:
+        """Begin a content whose size is not known yet; some megabytes of it are in memory at a time.
+
+        Args:
+            uid: of the task.
+            name: of the content.
+            holder: on whose behalf: what many of one holder's have in memory leaves room for others'.
+        """
         ...
 
     async def move(self, uid: str, other: str, name: str) -> None:

@@ -63,7 +63,7 @@ class Artifacts:
             self._store,
             task.key.uid,
             execution.name,
-            Room(most - used, most),
+            Room(most - used, most, task.key.namespace),
             output_bytes=self._settings.status_output_bytes,
             files_bytes=_FILES_BYTES if request is None else request.outputs_limit_bytes,
         )

@@ -43,6 +43,8 @@ class Room:
 
     left_bytes: int
     most_bytes: int
+    #: The namespace that the task is of.
+    holder: str
 
     def take(self, count: int) -> bool:
         """Count what goes there; False if it is too much."""
@@ -85,7 +87,7 @@ class _Content:
             self.begin += data
         else:
             first, self.begin = bytes(self.begin) + data, bytearray()
-            self.writer = await self.store.writer(self.uid, self.name)
+            self.writer = await self.store.writer(self.uid, self.name, self.room.holder)
             await self._write(first)
 
     async def end(self) -> None:
