@@ -172,6 +172,11 @@ def test_B15_files_of_any_size_go_in_and_come_back(client: GatewayClient) -> Non
     with pytest.raises(NotFoundError) as missing:
         client.file(uid, "large.txt")
     assert missing.value.reason == "FileNotFound"
+    client.remove_files(uid)
+    with pytest.raises(GatewayError) as gone:
+        client.file(uid, "out/both.bin")
+    assert gone.value.reason == "ArtifactGone"
+    assert client.file(uid, "note.txt", execution="main") == b"hi\n"  # it stands in the status
 
 
 def test_B15_a_task_with_files_is_made_once_though_its_answers_are_cut_off(

@@ -13,7 +13,7 @@ import pytest
 
 from corral.api import Reason
 from corral.cli.app import start
-from corral.client.gateway import GatewayClient
+from corral.client.gateway import GatewayClient, GatewayError
 from eventually import eventually
 from integration.cli.harness import Corral, Ended, Terminal, start_on_terminal
 from integration.gateway.serving import new_key, serving
@@ -189,6 +189,21 @@ def test_B8_ctrl_c_ends_the_following_and_not_the_task(remote: Remote) -> None:
         assert "Traceback" not in terminal.plain
     assert remote.client.get(uid).reason is None
     assert remote("tasks", "cancel", uid).out.endswith(": Cancelled\n")
+
+
+def test_B15_what_ended_tasks_left_in_the_store_is_removed(remote: Remote) -> None:
+    running, _ = remote.task()
+    refused = remote("tasks", "remove-files", running)
+    assert refused.status == 2
+    assert "the task has not ended" in refused.err
+    remote("tasks", "cancel", running)
+    uid, _ = remote.task("seq 100000")
+    remote.client.wait(uid)
+    assert remote.client.output(uid, "stdout").endswith(b"100000\n")
+    assert remote("tasks", "remove-files", uid, running) == Ended(0, "", "")
+    with pytest.raises(GatewayError) as gone:
+        remote.client.output(uid, "stdout")
+    assert gone.value.reason == "ArtifactGone"
 
 
 def test_B8_logs_of_a_task_that_runs_are_those_so_far(remote: Remote) -> None:

@@ -68,6 +68,19 @@ def get(
     show_task(found, Terminal(), output)
 
 
+@tasks_app.command("remove-files")
+def remove_files(
+    context: typer.Context,
+    tasks: Annotated[list[str], typer.Argument(metavar="TASK…", help=_REFERENCE)],
+) -> None:
+    """Remove what the artifact store keeps of ended tasks, for its bytes: files, and what is too large for a status."""
+    from corral.cli.remote_tasks import find_task
+
+    with needed_gateway(context).client() as client:
+        for task in tasks:
+            client.remove_files(find_task(client, task).metadata.uid or "")
+
+
 @tasks_app.command("cancel")
 def cancel(
     context: typer.Context,

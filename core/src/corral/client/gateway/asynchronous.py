@@ -187,6 +187,10 @@ class AsyncGatewayClient:
         """Return the content of a file that a task brought back: of a step, or of the last one that has it."""
         return await self._line.run(self._gateway.file(task_id, path, execution))
 
+    async def remove_files(self, task_id: str) -> None:
+        """Remove what the gateway's artifact store keeps of an ended task, for its bytes; the status stays."""
+        await self._line.run(self._gateway.remove_files(task_id))
+
     async def output(
         self, task_id: str, what: Literal["stdout", "stderr", "result"], *, execution: str | None = None
     ) -> bytes:

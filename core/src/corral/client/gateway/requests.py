@@ -88,6 +88,11 @@ def get_file(uid: str, path: str, execution: str | None) -> Request:
     return Request("GET", f"{_task(uid)}/files/{quote(path)}", _execution(execution))
 
 
+def remove_files(uid: str) -> Request:
+    """Have the artifact store keep nothing of an ended task any more."""
+    return Request("DELETE", f"{_task(uid)}/files")
+
+
 def get_output(uid: str, what: str, execution: str | None) -> Request:
     """Fetch all that an execution printed, or its result."""
     return Request("GET", f"{_task(uid)}/output/{quote(what, safe='')}", _execution(execution))

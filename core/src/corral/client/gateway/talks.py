@@ -142,6 +142,10 @@ class Gateway:
         """Return the content of a file that a task brought back."""
         return (yield from self._ask(requests.get_file(uid, path, execution), _content))
 
+    def remove_files(self, uid: str) -> Talk[None]:
+        """Have the artifact store keep nothing of an ended task any more."""
+        yield from self._ask(requests.remove_files(uid), _content)
+
     def output(self, uid: str, what: str, execution: str | None) -> Talk[bytes]:
         """Return all that an execution printed, or its result as JSON."""
         return (yield from self._ask(requests.get_output(uid, what, execution), _content))
