@@ -68,16 +68,16 @@ async def test_A9_who_waits_for_a_task_or_sends_slowly_has_the_time_that_it_take
     tmp_path: Path, path: str
 ) -> None:
     if path == "/tools/execute":
-        body = {"tool_name": "shell", "parameters": {"command": "sleep 1; echo done"}}
+        body = {"tool_name": "shell", "parameters": {"command": "sleep 2; echo done"}}
     else:
-        body = {"tool": "shell", "arguments": {"command": "sleep 1; echo done"}}
+        body = {"tool": "shell", "arguments": {"command": "sleep 2; echo done"}}
 
     async def slowly() -> AsyncIterator[bytes]:
         for letter in json.dumps(body):
             yield letter.encode()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
 
-    async with gateway_in(tmp_path, CORRAL_REQUEST_SECONDS=0.4) as gateway, await gateway.caller() as client:
+    async with gateway_in(tmp_path, CORRAL_REQUEST_SECONDS=1.5) as gateway, await gateway.caller() as client:
         headers = {"Content-Type": "application/json"}
         answer = await client.post(path, content=slowly(), headers=headers)
         assert answer.status_code in {200, 201}, answer.text
