@@ -162,7 +162,7 @@ def test_M10_the_gateways_account_has_the_rights_of_its_table_and_no_others(plac
         "served": granted[gateway.Scope.SERVED],
         "late": both(
             granted[gateway.Scope.SERVED],
-            *(granted[scope] for scope in (gateway.Scope.TASKS, gateway.Scope.PODS)),
+            *(granted[scope] for scope in (gateway.Scope.TASKS, gateway.Scope.TOOLS, gateway.Scope.PODS)),
         ),
         "foreign": {},
     }
@@ -176,7 +176,8 @@ def test_M10_the_gateways_account_has_the_rights_of_its_table_and_no_others(plac
         ("served", "create", "agenttasks"),
         ("served", "patch", "agenttasks"),
         ("late", "delete", "agenttasks"),
-        ("late", "create", "tools"),
+        ("served", "create", "tools"),
+        ("late", "patch", "tools"),
         ("late", "get", "secrets"),
         ("late", "list", "pods"),
         ("late", "create", "pods"),
