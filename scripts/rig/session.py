@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     import argparse
 
 #: What installs releases of its own, or looks at what the chart makes: run before there is a release for all.
-_OWN_RELEASES = ("test_admission_*.py", "test_chart.py", "test_gateway_chart.py", "test_rbac.py")
+_OWN_RELEASES = (
+    "test_admission_*.py",
+    "test_chart.py",
+    "test_gateway_artifacts.py",
+    "test_gateway_chart.py",
+    "test_rbac.py",
+)
 _CLUSTER, _FAULTS = REPOSITORY / "tests/cluster", REPOSITORY / "tests/faults"
 #: For each of them that names no other: pods start in seconds, on a busy machine in tens of them.
 _TEST_SECONDS = 300
