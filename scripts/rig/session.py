@@ -106,7 +106,9 @@ def _all_tests(file: Path, arguments: list[str]) -> int:
     Returns:
         The first exit code of pytest that is none of success.
     """
-    binaries.build(tuple(program for program in PROGRAMS if program.name in ("helm", "kubeconform")))
+    binaries.build(
+        tuple(program for program in PROGRAMS if program.name in ("helm", "kubeconform", "versitygw"))
+    )
     own = [str(found) for pattern in _OWN_RELEASES for found in sorted(_CLUSTER.glob(pattern))]
     codes = [_pytest("releases of their own", file, own, arguments)]
     # No gateway: the tests of this part are about the operator, and measure it. Those that try one start their own.
