@@ -2,16 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, WithJsonSchema
 from pydantic.json_schema import models_json_schema
 
-from corral.api import AgentTask, AgentTaskSpec, Tool
+from corral.api import AgentTask, Tool
 
 #: Where OpenAPI keeps what it names.
 TEMPLATE = "#/components/schemas/{model}"
 
 
-def reference(model: type[AgentTask | AgentTaskSpec | Tool]) -> dict[str, Any]:
+def reference(model: type[BaseModel]) -> dict[str, Any]:
     """Return what stands in an OpenAPI document for one of them."""
     return {"$ref": TEMPLATE.format(model=model.__name__)}
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from corral_gateway.manifests import TEMPLATE
+from corral_gateway.manifests import TEMPLATE, reference
 from corral_gateway.problems import ProblemBody
 
 _NAME = ProblemBody.__name__
@@ -109,5 +109,5 @@ def refusal(status: HTTPStatus) -> dict[str, Any]:
     return {
         "description": status.phrase,
         **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
-        "content": {_MEDIA_TYPE: {"schema": {"$ref": TEMPLATE.format(model=_NAME)}}},
+        "content": {_MEDIA_TYPE: {"schema": reference(ProblemBody)}},
     }

@@ -122,10 +122,9 @@ class FsspecStore:
         return piece
 
     def _key(self, *names: str) -> str:
+        # Such a name might be another's, or all that there is.
         if any(name in {"", ".", ".."} or "/" in name or "\0" in name for name in names):
-            raise ValueError(
-                f"{names!r} name no artifact"
-            )  # else it might be another's, or all that there is
+            raise ValueError(f"{names!r} name no artifact")
         return posixpath.join(self._root, *names)
 
     def _make_room(self, key: str) -> None:

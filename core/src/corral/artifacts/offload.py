@@ -76,6 +76,14 @@ def shrunk(
     return left
 
 
+def stored_bytes(executions: Iterable[ExecutionStatus]) -> int:
+    """Return how many bytes of what executions left are in the store, as their status tells."""
+    return sum(
+        sum(file.size for file in one.files if file.stored) + sum(content.size for content in one.stored)
+        for one in executions
+    )
+
+
 def without_store(task: AgentTask, files: Files, *, why: str) -> AgentTask:
     """Say what becomes of a task where nothing can be stored: output is cut and said to be, the rest is no result.
 

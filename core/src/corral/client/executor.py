@@ -95,6 +95,7 @@ class Executor:
         run = TaskRun(
             task,
             task.metadata.uid or str(uuid.uuid4()),
+            self._backend.name,
             on_frame,
             on_file,
             secrets or self._secrets,
@@ -106,22 +107,18 @@ class Executor:
         watchers = list(self._watch(run, cancel))
         try:
             if task.spec.cancel:
-                return run.finished(
-                    self._backend.name, Reason.CANCELLED, "spec.cancel was set before it started"
-                )
+                return run.finished(Reason.CANCELLED, "spec.cancel was set before it started")
             if cancel is not None and cancel.is_set():
                 run.cancelled = True
-                return run.finished(
-                    self._backend.name, Reason.CANCELLED, "the task was cancelled before it started"
-                )
+                return run.finished(Reason.CANCELLED, "the task was cancelled before it started")
             if task.spec.agent is not None:
                 message = "agent tasks need a gateway with a model provider; this client runs tools and steps"
-                return run.finished(self._backend.name, Reason.UNSUPPORTED, message)
+                return run.finished(Reason.UNSUPPORTED, message)
             if task.spec.steps:
                 return await self._chain(run)
             call = Call(MAIN, task.spec.tool or "", task.spec.arguments, task.spec)
             status = await self._attempts(run, call)
-            return run.finished(self._backend.name, status.reason, status.message)
+            return run.finished(status.reason, status.message)
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -251,12 +248,10 @@ class Executor:
                 decision = next_steps(run.task.spec, finished, tuple(running))
                 if run.stopped is not None:
                     if not running:
-                        return run.finished(
-                            self._backend.name, run.stopped, "the task was ended before its last step"
-                        )
+                        return run.finished(run.stopped, "the task was ended before its last step")
                     decision = ChainDecision()
                 if decision.finished:
-                    return run.finished(self._backend.name, decision.reason, decision.message)
+                    return run.finished(decision.reason, decision.message)
                 for name in decision.ready:
                     work = self._step(run, steps[name], finished)
                     running[name] = asyncio.get_running_loop().create_task(work)

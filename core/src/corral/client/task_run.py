@@ -42,6 +42,8 @@ class TaskRun:
 
     task: AgentTask
     uid: str
+    #: Of what runs it.
+    backend: str
     on_frame: OnFrame | None
     on_file: OnFile | None
     secrets: SecretSource
@@ -85,11 +87,10 @@ class TaskRun:
         )
         self.on_status(status)
 
-    def finished(self, backend: str, reason: Reason | None, message: str | None) -> AgentTask:
+    def finished(self, reason: Reason | None, message: str | None) -> AgentTask:
         """Return the task with what came of it.
 
         Args:
-            backend: the name of what ran it.
             reason: why it ended; None: nobody knows.
             message: for people.
         """
@@ -109,7 +110,7 @@ class TaskRun:
             message=message or None,
             attempt=self.attempt,
             sandbox=SandboxStatus.model_construct(
-                backend=backend,
+                backend=self.backend,
                 pod_name=None,
                 pod_uid=None,
                 node=platform.node(),

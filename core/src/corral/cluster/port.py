@@ -33,9 +33,8 @@ class Resource:
             parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
         if name is not None:
-            parts.append(
-                quote(name, safe="")
-            )  # it may be what somebody wrote, and is a name and nothing else
+            # It may be what somebody wrote, and is a name and nothing else.
+            parts.append(quote(name, safe=""))
         if subresource:
             parts.append(subresource)
         return "/".join(parts)

@@ -1,6 +1,7 @@
 """Tasks that other gateways on the same database run: what becomes of them, and word to their owners to cancel them.
 
-The database is asked twice a second about all that anybody here waits for, and only while somebody does.
+The database is asked twice a second about all that anybody here waits for, only while somebody does, and for what this
+gateway's own tasks others were asked to cancel.
 """
 
 import asyncio

@@ -255,9 +255,8 @@ class EmbeddedTasks:
         async with self._elsewhere.watching(uid) as change:
             while True:
                 changed = change()
-                goes_on = await self._runs_elsewhere(
-                    uid, caller
-                )  # before its events: the last one comes with its end
+                # Before its events: the last one comes with its end.
+                goes_on = await self._runs_elsewhere(uid, caller)
                 async with aclosing(self._follow(uid, None, sent)) as events:
                     async for event in events:
                         yield event

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
+from typing import Any
 
 from corral.api import ExecutionStatus
+from corral.artifacts.offload import stored_bytes
 from corral.artifacts.port import ArtifactError, ArtifactStore
 from corral.sandbox.port import ExecutionRequest
 from corral_operator.clock import Clock
@@ -58,7 +60,7 @@ class Artifacts:
         if self._store is None:
             return None
         most = self._settings.artifacts_task_size
-        used = sum(_stored_bytes(one) for one in task.status.executions if one.name != execution.name)
+        used = stored_bytes(one for one in task.status.executions if one.name != execution.name)
         return Leaving(
             self._store,
             task.key.uid,
@@ -72,7 +74,7 @@ class Artifacts:
         """Keep what a task's status has no room for, and say whether it is kept."""
         assert self._store is not None
         most = self._settings.artifacts_task_size
-        if sum(map(_stored_bytes, task.status.executions)) + sum(map(len, contents.values())) > most:
+        if stored_bytes(task.status.executions) + sum(map(len, contents.values())) > most:
             return Kept(problem=f"a task may leave {most} bytes (CORRAL_ARTIFACTS_TASK_SIZE)")
         try:
             async with asyncio.timeout(STORE_SECONDS):
@@ -84,9 +86,10 @@ class Artifacts:
             return Kept(problem=STORE_FAILED)
         return Kept(frozenset(contents))
 
-    def give_up(self, leaving: Leaving) -> None:
+    def give_up(self, leaving: Leaving | None) -> None:
         """Keep nothing of an attempt that is followed no more, in the background."""
-        self._run(leaving.give_up(), "giving up an upload")
+        if leaving is not None:
+            self._run(leaving.give_up(), "giving up an upload")
 
     def forget(self, uid: str) -> None:
         """Remove all that is kept of a task that is gone, in the background. What fails, a later sweep finds."""
@@ -126,7 +129,7 @@ class Artifacts:
         if self._store is not None:
             await self._store.close()
 
-    def _run(self, work: "asyncio._CoroutineLike[None]", what: str) -> None:
+    def _run(self, work: Coroutine[Any, Any, None], what: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=what)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
@@ -139,8 +142,3 @@ class Artifacts:
             log.warning(
                 "artifacts of the task %s, which is gone, are left for the next sweep: %s", uid, error
             )
-
-
-def _stored_bytes(execution: ExecutionStatus) -> int:
-    files = sum(file.size for file in execution.files if file.stored)
-    return files + sum(one.size for one in execution.stored)

@@ -140,14 +140,12 @@ class Runs:
         try:
             followed.view = await self._kept(run, await run.follow())
         except asyncio.CancelledError:
-            if run.leaving is not None:
-                self._artifacts.give_up(run.leaving)
+            self._artifacts.give_up(run.leaving)
             raise
         # Whatever a runner that somebody took over sends, its task ends.
         except Exception as error:
             log.exception("following %s of %s failed", followed.record.name, uid)
-            if run.leaving is not None:
-                self._artifacts.give_up(run.leaving)
+            self._artifacts.give_up(run.leaving)
             message = f"what the runner sent could not be read: {error!r}"
             followed.view = RunView(ended=followed.record.refused(Reason.SANDBOX_FAILED, message), began=True)
         finally:

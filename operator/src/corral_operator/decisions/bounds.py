@@ -49,8 +49,11 @@ def fit(
     that no runner of ours sends, with ``SandboxFailed``.
     """
     trimmed = trim(execution, settings, now)
-    if fits((*others, trimmed), settings):
-        return trimmed
+    return trimmed if fits((*others, trimmed), settings) else refused(trimmed, settings, now)
+
+
+def refused(trimmed: ExecutionStatus, settings: Settings, now: datetime) -> ExecutionStatus:
+    """Return a trimmed execution that a status has no room for beside the others: without what it brought."""
     bare = trimmed.model_copy(update={"result": None, "files": (), "output": None, "denials": ()})
     message = (
         f"result, files and output do not fit into the task's status, which holds {settings.status_bytes} "

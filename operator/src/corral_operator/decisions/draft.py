@@ -25,7 +25,7 @@ from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Keep, Tell, Waiting
-from corral_operator.decisions.bounds import fit, fits, short, trim
+from corral_operator.decisions.bounds import fit, fits, refused, short, trim
 from corral_operator.decisions.observed import Kept, Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
@@ -239,9 +239,12 @@ class Draft:
         """Put an ended execution among the others; False: what there is no room for is stored before."""
         settings = self.rules.settings
         others = [other for name, other in self.executions.items() if name != execution.name]
-        trimmed = trim(execution, settings, self.now)
-        if settings.artifacts_url is None or fits((*others, trimmed), settings):
+        if settings.artifacts_url is None:
             self.executions[execution.name] = fit(execution, others, settings, self.now)
+            return True
+        trimmed = trim(execution, settings, self.now)
+        if fits((*others, trimmed), settings):
+            self.executions[execution.name] = trimmed
             return True
         contents: dict[str, bytes] = {}
         smaller = shrunk(
@@ -257,12 +260,12 @@ class Draft:
                 return False
             self.executions |= {one.name: one for one in smaller}
             return True
-        refused = fit(execution, others, settings, self.now)
-        if kept.problem and refused.error is not None:
-            message = f"{refused.message}; {kept.problem}"
-            error = refused.error.model_copy(update={"type": "ArtifactStoreFailed", "message": message})
-            refused = refused.model_copy(update={"message": message, "error": error})
-        self.executions[execution.name] = refused
+        without = refused(trimmed, settings, self.now)
+        if kept.problem and without.error is not None:
+            message = f"{without.message}; {kept.problem}"
+            error = without.error.model_copy(update={"type": "ArtifactStoreFailed", "message": message})
+            without = without.model_copy(update={"message": message, "error": error})
+        self.executions[execution.name] = without
         return True
 
     def _needed_results(self, ends: str) -> frozenset[str]:

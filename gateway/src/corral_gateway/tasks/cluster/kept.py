@@ -6,6 +6,7 @@ running tasks leave, and then begins none until there is room again.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from corral.api import AgentTask, Tool
+from corral.artifacts.offload import stored_bytes
 from corral_gateway.budgets.budgets import Budgets
 from corral_gateway.budgets.stored import NoRoomError, left_key, uid_of
 from corral_gateway.identity.caller import Caller
@@ -51,7 +53,7 @@ class KeptInCluster:
         """
         self._budgets = budgets
         self._tasks = tasks
-        self._left: list[tuple[str, str, int]] = []
+        self._left: deque[tuple[str, str, int]] = deque()
         self._changed = asyncio.Event()
         self._work: list[asyncio.Task[None]] = []
 
@@ -73,7 +75,7 @@ class KeptInCluster:
 
     def ended_before(self, task: AgentTask, caller: str) -> None:
         """Count it unless it is counted; see ``LastingObserver``."""
-        size = left_bytes(task)
+        size = stored_bytes(task.executions)
         if size and caller:
             self._left.append((left_key(task.metadata.uid or ""), caller, size))
             self._changed.set()
@@ -117,7 +119,7 @@ class KeptInCluster:
                     log.exception("what a task left could not be counted; again soon")
                     await asyncio.sleep(_PAUSE_SECONDS)
                 else:
-                    del self._left[0]
+                    self._left.popleft()
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -126,9 +128,3 @@ class KeptInCluster:
                 await self.sweep(datetime.now(UTC))
             except SQLAlchemyError as error:
                 log.warning("what tasks left could not be swept: %s; again soon", error)
-
-
-def left_bytes(task: AgentTask) -> int:
-    """Return how many bytes of what a task left are in the object store, as its status tells."""
-    files = sum(file.size for one in task.executions for file in one.files if file.stored)
-    return files + sum(content.size for one in task.executions for content in one.stored)

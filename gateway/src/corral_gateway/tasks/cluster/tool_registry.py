@@ -148,10 +148,9 @@ class ClusterToolRegistry:
         return self._namespaces.of(caller.name)
 
     async def _there(self, namespace: str, name: str) -> Json | None:
+        # What no tool can be called, the API server might take for something else.
         if not _NAME.fullmatch(normalise(name)):
-            return (
-                None  # no tool can be called so, and what the API server took it for might be something else
-            )
+            return None
         try:
             return await self._cluster.get(TOOLS, namespace, normalise(name))
         except NotFound:
