@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 import corral
-from corral.api import AgentTask, Frame, Output, Phase, Progress, Reason, Result
+from corral.api import AgentTask, Frame, Output, Phase, Problem, Progress, Reason, Result, Tool
+from corral.catalogue import Catalogue
 from corral.client import AsyncClient, Client, DirectorySecrets, build_task
 from corral.policy import Policy
 
@@ -178,6 +180,35 @@ async def test_progress_reaches_the_listener() -> None:
     assert task.succeeded, task.status
     assert heard[:2] == ["Ready", "Started"]
     assert set(heard) <= {"Ready", "Started", Progress.__name__, "Output", "Result"}
+
+
+async def test_S6_what_runs_is_the_version_of_a_tool_that_its_arguments_were_held_against() -> None:
+    """Arguments that others' schemas are held against take a while; the tool may be replaced in it, or taken out."""
+
+    def version(number: int) -> Tool:
+        run = {"function": {"code": f"def main():\n    return {number}"}}
+        spec = {"description": "Tell versions apart.", "inputSchema": {"type": "object"}, "run": run}
+        return Tool.model_validate({"metadata": {"name": "mine"}, "spec": spec})
+
+    catalogue, seen = Catalogue(), []
+    async with AsyncClient(catalogue=catalogue, waiting=0) as client:
+
+        async def check(tool: Tool, _arguments: Mapping[str, object]) -> Sequence[Problem]:
+            seen.append(tool)
+            if len(seen) == 1:
+                catalogue.register(version(2), replace=True)
+            return [Problem("arguments", "the first never fits")] if len(seen) == 1 else []
+
+        catalogue.register(version(1))
+        task = await client.run_task(build_task("mine", {}), check=check)
+        assert (task.result, seen) == (2, [version(1), version(2)])
+
+        async def take_out(_tool: Tool, _arguments: Mapping[str, object]) -> Sequence[Problem]:
+            catalogue.unregister("mine")
+            return []
+
+        task = await client.run_task(build_task("mine", {}), check=take_out)
+        assert task.reason is Reason.TOOL_NOT_FOUND
 
 
 async def test_the_task_deadline_spans_all_of_it() -> None:

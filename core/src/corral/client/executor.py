@@ -16,7 +16,6 @@ from corral.api import (
     ExecutionStatus,
     Frame,
     Phase,
-    Problem,
     Reason,
     ReferenceProblem,
     SandboxStatus,
@@ -41,8 +40,6 @@ from corral.sandbox.errors import (
 from corral.sandbox.execution import ReadFile, Record, execute
 from corral.sandbox.plan import DOCKER, EMBEDDED, Abilities, Call, Check, Planned, Refusal, plan
 from corral.sandbox.port import Owner, SandboxBackend
-
-_CHANGED = (Problem("spec.tool", "the tool was replaced in this moment", remedy="run the task again"),)
 
 
 class Executor:
@@ -182,11 +179,15 @@ class Executor:
 
     async def _checked(self, run: TaskRun, call: Call) -> Check:
         """Return what says what is wrong with a call's arguments: found out already, or done where it is asked."""
-        if run.check is None or call.tool not in self._catalogue:
+        if run.check is None:
             return validate_arguments
-        tool = self._catalogue.get(call.tool)
-        problems = await run.check(tool, with_defaults(tool, call.arguments))
-        return lambda asked, _arguments: problems if asked is tool else _CHANGED
+        while call.tool in self._catalogue:
+            tool = self._catalogue.get(call.tool)
+            problems = await run.check(tool, with_defaults(tool, call.arguments))
+            # A tool that was replaced meanwhile has another schema: what runs is what was checked.
+            if call.tool in self._catalogue and self._catalogue.get(call.tool) is tool:
+                return lambda _tool, _arguments: problems
+        return validate_arguments  # nobody is asked: the call is refused for want of a tool
 
     async def _in_sandbox(
         self, run: TaskRun, call: Call, planned: Planned, record: Record
