@@ -303,6 +303,19 @@ def test_S6_tools_are_registered_with_the_same_answers(
         assert scenario(there) == scenario(here)
 
 
+def test_S6_who_replaces_a_tool_and_calls_it_at_once_calls_the_new_one(clustered: Gateway) -> None:
+    name = f"new-{uuid.uuid4().hex[:8]}"
+    results = []
+    with clustered.http(clustered.key(name, "tool-admin")) as client:
+        for number in range(10):
+            manifest = _manifest(name, f"def main(): return {number}")
+            assert client.put(f"/v1/tools/{name}", json=manifest).status_code < HTTPStatus.BAD_REQUEST
+            answer = client.post("/tools/execute", json={"tool_name": name, "parameters": {}})
+            results.append(answer.json().get("output"))
+        client.delete(f"/v1/tools/{name}")
+    assert results == list(range(10))
+
+
 def test_S6_a_runner_registers_no_tool_anywhere(embedded: Gateway, clustered: Gateway) -> None:
     caller = f"same-{uuid.uuid4().hex[:8]}"
     manifest = _manifest("mine", "def main(): return 1")

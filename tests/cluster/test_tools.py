@@ -44,6 +44,15 @@ def test_M1_tool_that_is_applied_later_is_found_by_later_tasks(warm: Tenant) -> 
     assert reason_of(warm.run("latecomer")) == "ToolNotFound"
 
 
+def test_M1_a_tool_and_its_task_may_come_together(warm: Tenant) -> None:
+    """As one file for kubectl: the operator's watch of tools may tell of the one after it has heard of the other."""
+    names = []
+    for number in range(10):
+        warm.tool(f"pair-{number}", run={"function": {"code": f"def main(): return {number}"}})
+        names.append(warm.start(f"pair-{number}"))
+    assert [main_of(warm.ended(name)).get("result") for name in names] == list(range(10))
+
+
 def test_M1_program_in_an_image_without_a_runner(tenant: Tenant, image: str) -> None:
     """The image is the sandbox's, but nobody says that it has a runner: its python runs as the container's own."""
     print_all = (

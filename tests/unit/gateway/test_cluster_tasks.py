@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from corral.api import AgentTask, ManifestError, Reason
+from corral.api import AgentTask, ManifestError, Reason, Tool
+from corral.catalogue import Catalogue
+from corral.catalogue.tool_versions import TOOL_VERSIONS_ANNOTATION, versions_read
 from corral.cluster import mirror as mirrors
 from corral.cluster.port import AGENT_TASKS, TOOLS, Json, Refused, Resource, Unavailable
 from corral_gateway.problems import ProblemError
@@ -47,13 +49,19 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def _tasks(
-    server: ApiServer, *, namespaces: Namespaces | None = None, waiting: int = 100, each: int = 100
+    server: ApiServer,
+    *,
+    namespaces: Namespaces | None = None,
+    waiting: int = 100,
+    each: int = 100,
+    tools: Catalogue | None = None,
 ) -> AsyncIterator[tuple[ClusterTasks, _Observer]]:
     observer = _Observer()
     tasks = ClusterTasks(
         server,
         server,
         namespaces or Namespaces("team", {}),
+        catalogue_of=lambda _caller: tools or Catalogue.builtin(),
         runners=Runners(server, "corral"),
         observers=[observer],
         waiting_tasks=waiting,
@@ -403,6 +411,7 @@ async def test_A1_who_remembers_is_told_what_ended_while_no_gateway_looked() -> 
         server,
         server,
         Namespaces("team", {}),
+        catalogue_of=lambda _caller: Catalogue.builtin(),
         runners=Runners(server, "corral"),
         observers=[plain, lasting],
         waiting_tasks=1,
@@ -498,6 +507,37 @@ async def test_B1_a_task_of_another_under_the_name_of_a_key_is_never_shown() -> 
         assert made.metadata.name == keyed_name("ann", "monday")
 
 
+async def test_S6_a_task_tells_the_operator_which_versions_of_its_tools_there_are() -> None:
+    def tool(name: str, version: str | None) -> Tool:
+        spec = {"description": "x", "run": {"builtin": "calculator"}}
+        return Tool.model_validate({"metadata": {"name": name, "resourceVersion": version}, "spec": spec})
+
+    server = TaskServer()
+    tools = Catalogue([tool("say_hello", "41"), tool("other", "40"), tool("built-in", None)])
+    async with _tasks(server, tools=tools) as (tasks, _):
+        steps = [
+            {"name": name, "tool": of} for name, of in (("a", "say-hello"), ("b", "built-in"), ("c", "none"))
+        ]
+        made = await tasks.submit(task_of({"steps": [*steps, {"name": "d", "tool": "other"}]}, "ann"), "ann")
+        assert versions_read(made.metadata.annotations) == {"say-hello": 41, "other": 40}
+        plain = await tasks.submit(task_of({"tool": "built-in"}, "ann"), "ann")
+        assert not versions_read(plain.metadata.annotations)
+
+
+@pytest.mark.parametrize(
+    ("text", "versions"),
+    [
+        ("", {}),
+        ("a=1", {"a": 1}),
+        ("a=1,b-c=22", {"a": 1, "b-c": 22}),
+        ("a=,b=x,c=-1,d=²,=3,e", {}),
+        ("a=" + "9" * 21 + ",b=2", {"b": 2}),
+    ],
+)
+def test_S6_what_is_no_version_of_a_tool_counts_for_nothing(text: str, versions: dict[str, int]) -> None:
+    assert versions_read({TOOL_VERSIONS_ANNOTATION: text}) == versions
+
+
 async def test_B13_an_observer_that_fails_takes_nothing_from_the_others() -> None:
     class Failing(_Observer):
         def ended(self, _task: AgentTask, _caller: str, _seconds: float) -> None:
@@ -508,6 +548,7 @@ async def test_B13_an_observer_that_fails_takes_nothing_from_the_others() -> Non
         server,
         server,
         Namespaces("team", {}),
+        catalogue_of=lambda _caller: Catalogue.builtin(),
         runners=Runners(server, "corral"),
         observers=[Failing(), observer],
         waiting_tasks=100,

@@ -116,6 +116,7 @@ def observed(*pods: PodView, **fields: Any) -> Observed:
     values: dict[str, Any] = {
         "seen": NOW - timedelta(seconds=2),
         "pods": {one.key.name: one for one in pods},
+        "looked_up": frozenset({"unknown", "there-is-none"}),
         **fields,
     }
     return Observed(**values)

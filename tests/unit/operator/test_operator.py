@@ -351,6 +351,77 @@ async def test_M1_nothing_is_kept_of_tasks_that_came_ended_and_went() -> None:
     assert counts[-1] - counts[-3] < 100, counts
 
 
+def tool_body(result: str, **metadata: Any) -> Any:
+    run = {"function": {"code": f"def main():\n    return {result!r}"}}
+    return {
+        "apiVersion": "corral.dev/v1alpha1",
+        "kind": "Tool",
+        "metadata": {"name": "mine", "namespace": "team", **metadata},
+        "spec": {"description": "x", "run": run},
+    }
+
+
+def known(replica: Replica) -> str | None:
+    """Return the code of the tool, as the operator knows it."""
+    catalogue = replica.operator.store.catalogue("team")
+    function = catalogue.get("mine").spec.run.function if "mine" in catalogue else None
+    return function.code if function is not None else None
+
+
+async def test_S6_a_task_finds_the_tool_that_was_made_before_it_though_no_watch_has_told_of_it() -> None:
+    server = ApiServer()
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        server.put(TOOLS, tool_body("first"))
+        body = server.put(AGENT_TASKS, task_body({"tool": "mine"}, name="job", uid="uid-job"))
+        replica.operator.heard("ADDED", AGENT_TASKS, body)  # and of the tool nothing
+        await eventually_async(lambda: server.asked("create", "pods") == 1)
+        assert "first" in (known(replica) or "")
+
+        # Only a task that names its version is known to be meant for the newer one.
+        made = server.put(
+            TOOLS, tool_body("second", uid=server.objects["tools", "team", "mine"]["metadata"]["uid"])
+        )
+        versions = {"corral.dev/tool-versions": f"mine={made['metadata']['resourceVersion']}"}
+        body = server.put(
+            AGENT_TASKS, task_body({"tool": "mine"}, name="other", uid="uid-other", annotations=versions)
+        )
+        replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: server.asked("create", "pods") == 2)
+        assert "second" in (known(replica) or "")
+        assert server.asked("get", "tools") == 2
+
+
+async def test_S6_a_tool_that_went_before_the_task_began_is_not_run_in_the_version_before() -> None:
+    server = ApiServer()
+    server.put(TOOLS, tool_body("first"))
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        assert known(replica)
+        server.remove(TOOLS, "team", "mine")
+        versions = {"corral.dev/tool-versions": "mine=99999"}
+        body = server.put(
+            AGENT_TASKS, task_body({"tool": "mine"}, name="job", uid="uid-job", annotations=versions)
+        )
+        replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: "completionTime" in status_of(server))
+        assert status_of(server)["reason"] == "ToolNotFound"
+        assert known(replica) is None
+        assert server.asked("get", "tools") == 1
+
+
+async def test_S6_a_tool_that_cannot_be_asked_for_is_asked_for_again() -> None:
+    server = ApiServer()
+    server.before = refuse(503, verb="get", plural="tools", times=2)
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        server.put(TOOLS, tool_body("first"))
+        body = server.put(AGENT_TASKS, task_body({"tool": "mine"}, name="job", uid="uid-job"))
+        replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: server.asked("create", "pods") == 1)
+        assert server.asked("get", "tools") == 3
+
+
 async def test_A7_a_tool_whose_schema_takes_for_ever_ends_its_task_and_stops_nobody_else() -> None:
     server = ApiServer()
     schema = {"type": "object", "properties": {"a": {"pattern": "^(a|aa)+$"}}}

@@ -6,15 +6,26 @@ from typing import Any
 
 import pytest
 
-from corral.api import AgentTaskStatus, Phase, Reason, SandboxStatus, WhenEmpty, WhenLarger, time_text
+from corral.api import (
+    AgentTaskStatus,
+    ObjectMeta,
+    Phase,
+    Reason,
+    SandboxStatus,
+    Tool,
+    WhenEmpty,
+    WhenLarger,
+    time_text,
+)
+from corral.catalogue import Catalogue
 from corral.sandbox.port import Owner
 from corral_operator.decisions.actions import CreatePod, DeletePod, Program, Resize, Start, Waiting
-from corral_operator.decisions.observed import Observed, Refusal
+from corral_operator.decisions.observed import Observed, Refusal, UnheardOfError
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.decisions.task import decide
 from corral_operator.names import cold_pod_name
 from unit.operator.factories import MIB, NOW, POOL, RUNNING, SIZE, pod, terminated, waiting
-from unit.operator.task_factories import RULES, TASK, again, observed, of_type, pool, rules, task, warm
+from unit.operator.task_factories import RULES, TASK, again, observed, of_type, pool, rules, task, tool, warm
 
 COLD = cold_pod_name("job", "task-uid", "main", 1)
 OWNER = Owner("task-uid/main", 1)
@@ -179,6 +190,32 @@ def test_M2_what_must_not_run_ends_at_once_and_never_gets_a_pod(
     assert not of_type(plan, CreatePod, Start, Resize)
     accepted = plan.status.conditions[0]
     assert (accepted.type, accepted.status, accepted.reason) == ("Accepted", "False", reason)
+
+
+def versioned(version: str) -> Tool:
+    """A tool in some version; empty: a built-in one."""
+    metadata = ObjectMeta(name="once", resource_version=version or None)
+    return tool("once").model_copy(update={"metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    ("known", "let_in"),
+    [(None, 0), ("", 7), ("6", 7), ("not a number", 7)],
+    ids=["none", "built in", "old", "odd"],
+)
+def test_S6_before_a_tool_is_refused_or_run_it_is_asked_for_if_there_may_be_a_newer_one(
+    known: str | None, let_in: int
+) -> None:
+    tools = [] if known is None else [versioned(known)]
+    lagging = replace(RULES, catalogue=Catalogue(tools))
+    asked = replace(task({"tool": "once"}), tool_versions={"once": let_in})
+    with pytest.raises(UnheardOfError) as unheard:
+        decide(asked, observed(), NOW, lagging)
+    assert unheard.value.tool == "once"
+    plan = decide(asked, observed(looked_up=frozenset({"once"})), NOW, lagging)
+    assert (plan.status is not None and plan.status.reason is Reason.TOOL_NOT_FOUND) is (known is None)
+    for newer in ("7", "8"):
+        decide(asked, observed(), NOW, replace(RULES, catalogue=Catalogue([versioned(newer)])))
 
 
 @pytest.mark.parametrize("enforced", [None, False])

@@ -199,6 +199,11 @@ class AgentTaskSpec(ApiModel):
             )
         return self
 
+    @property
+    def called_tools(self) -> tuple[str, ...]:
+        """Names of the tools that it calls, in the order of its steps, as often as they are called."""
+        return tuple(step.tool for step in self.steps) if self.tool is None else (self.tool,)
+
     def _one_kind(self) -> list[Finding]:
         given = [
             name

@@ -126,6 +126,10 @@ class Catalogue:
         )
         return rank(tools, query)[:max_results]
 
+    def known(self, names: Iterable[str]) -> list[Tool]:
+        """Return those of these tools that there are, each once, in the order of their names."""
+        return [self.get(name) for name in sorted({normalise(name) for name in names}) if name in self]
+
     def names(self) -> list[str]:
         """Return the names of all tools, in order, without reading any manifest."""
         unread = (file.removesuffix(".yaml") for file in self._unread.values())

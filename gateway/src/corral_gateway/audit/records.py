@@ -218,8 +218,7 @@ class Decision:
 
     def body(self, keep: Keep) -> dict[str, Any]:
         """See ``Happening``."""
-        spec = self.task.spec
-        tools = [spec.tool] if spec.tool is not None else [step.tool for step in spec.steps]
+        tools = self.task.spec.called_tools
         said: dict[str, Any] = {
             "requestId": self.request_id,
             "taskUid": self.task.metadata.uid or "",

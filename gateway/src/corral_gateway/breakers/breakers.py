@@ -59,7 +59,7 @@ class Breakers:
         """Forget a probe that never began; see ``Guard``."""
         who = task.metadata.uid or ""
         self._executor.withdrawn(who)
-        for name in _names(task):
+        for name in set(task.spec.called_tools):
             if name in self._tools:
                 self._tools[name].withdrawn(who)
 
@@ -74,12 +74,12 @@ class Breakers:
             told = True
             self._note(execution.tool, reason, who, now)
         if not told and task.reason is not None and task.reason in OF_A_TOOL:  # no execution came to be
-            for name in _names(task):
+            for name in set(task.spec.called_tools):
                 self._note(name, task.reason, who, now)
         elif not told:
             for breaker in (
                 self._executor,
-                *(self._tools[name] for name in _names(task) if name in self._tools),
+                *(self._tools[name] for name in set(task.spec.called_tools) if name in self._tools),
             ):
                 breaker.withdrawn(who)
 

@@ -88,8 +88,7 @@ def _bounded(spec: dict[str, Any], config: pb.AgentConfig) -> Iterator[Problem]:
 def _not_listed(task: AgentTask, available: Any) -> Problem | None:
     """Return that a tool is called which the request does not list; None: none is, or it lists none."""
     listed = {normalise(name) for name in available}
-    called = [task.spec.tool or "", *(step.tool for step in task.spec.steps)]
-    missing = [name for name in called if name and normalise(name) not in listed]
+    missing = [name for name in task.spec.called_tools if normalise(name) not in listed]
     if not listed or not missing:
         return None
     remedy = "list it, or leave available_tools empty for all"

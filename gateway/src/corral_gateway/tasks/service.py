@@ -262,9 +262,7 @@ class TaskService:
 
     async def _admitted(self, task: AgentTask, caller: Caller) -> Sequence[Guard]:
         """Return the guards that let a task through: all of them, or it is refused and none has counted it."""
-        names = {task.spec.tool or "", *(step.tool for step in task.spec.steps)}
-        catalogue = self._tools.catalogue(caller.name)
-        tools = [catalogue.get(name) for name in sorted(names) if name in catalogue]
+        tools = self._tools.catalogue(caller.name).known(task.spec.called_tools)
         admitted: list[Guard] = []
         try:
             for guard in self._guards:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 
 from corral.api import AgentTask
+from corral.catalogue.tool_versions import TOOL_VERSIONS_ANNOTATION
 from corral.cluster.names import CALLER_LABEL
 
 #: Whose a task is, in full, where a label does not take the name.
@@ -19,7 +20,13 @@ TOOL_NAME_ANNOTATION = "corral.dev/tool-name"
 #: Nobody but the gateway writes these.
 OWN_LABELS = frozenset({CALLER_LABEL})
 OWN_ANNOTATIONS = frozenset(
-    {CALLER_ANNOTATION, SUBMISSION_ANNOTATION, REQUEST_ANNOTATION, TOOL_NAME_ANNOTATION}
+    {
+        CALLER_ANNOTATION,
+        SUBMISSION_ANNOTATION,
+        REQUEST_ANNOTATION,
+        TOOL_NAME_ANNOTATION,
+        TOOL_VERSIONS_ANNOTATION,
+    }
 )
 
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", re.ASCII)

@@ -138,6 +138,7 @@ def cluster_engine(
         cluster,
         watching,
         namespaces,
+        catalogue_of=tools.catalogue,
         runners=Runners(watching, home),
         observers=[*observers, kept],
         waiting_tasks=settings.waiting_tasks,

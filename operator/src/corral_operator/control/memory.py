@@ -33,5 +33,7 @@ class TaskMemory:
     unread: dict[Attempt, int] = field(default_factory=dict)
     #: What of its status the artifact store was given.
     kept: dict[Attempt, Kept] = field(default_factory=dict)
+    #: Tools that the API server was asked for.
+    looked_up: set[str] = field(default_factory=set)
     #: When the position in a queue was last told.
     position_told: datetime | None = None

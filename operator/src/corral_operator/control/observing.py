@@ -33,6 +33,7 @@ def observe(task: TaskView, memory: TaskMemory, store: Store, pools: Pools, runs
         },
         made=_current(memory.made, attempts),
         assigned=_current(memory.assigned - memory.made, attempts),
+        looked_up=frozenset(memory.looked_up),
         position_told=memory.position_told,
         pools=pools.supply(task),
         positions=pools.positions(task),

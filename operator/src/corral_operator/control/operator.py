@@ -18,6 +18,7 @@ from corral.cluster.port import (
     TOOLS,
     Cluster,
     ClusterError,
+    NotFound,
     ObjectKey,
     Resource,
 )
@@ -125,6 +126,7 @@ class Operator:
             settings=settings,
             policy=policy,
             checker=self._checker,
+            look_up=self._look_up_tool,
             may_act=lambda: self._acting,
         )
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
@@ -227,6 +229,15 @@ class Operator:
         for task in self.store.tasks:
             if self._acting and isinstance(task, TaskView) and task.key.namespace == namespace:
                 self.tasks.kick(task.key.uid)
+
+    async def _look_up_tool(self, namespace: str, name: str) -> None:
+        """Take in a tool that no watch may have told of yet, or that it is gone."""
+        before = self.store.tools.named(namespace, name)
+        try:
+            self.heard(None, TOOLS, await self._cluster.get(TOOLS, namespace, name))
+        except NotFound:
+            if before is not None:
+                self._deleted(TOOLS, {"metadata": before.metadata.to_wire()})
 
     def _serves(self, namespace: str) -> bool:
         served = self._settings.namespaces

@@ -1,7 +1,7 @@
 """Looks at tasks: observes, lets decide, writes the status, then acts."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,7 +29,7 @@ from corral_operator.control.runs import Runs
 from corral_operator.control.store import Store
 from corral_operator.control.workers import Workers
 from corral_operator.decisions.actions import CreatePod, Plan, Tell
-from corral_operator.decisions.observed import Rules, UncheckedError
+from corral_operator.decisions.observed import Rules, UncheckedError, UnheardOfError
 from corral_operator.decisions.refused_status import brings_an_end, end_without_result, is_for_good
 from corral_operator.decisions.task import decide
 from corral_operator.decisions.task_view import FinishedTask, TaskView, task_of
@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 #: Only somebody who changes the cluster can help a task whose every status is refused; people take minutes.
 _REFUSED_PAUSE = timedelta(minutes=10)
+
+#: Called with a namespace and the name of a tool; the store knows the tool as it is in the cluster when it returns.
+LookUp = Callable[[str, str], Awaitable[None]]
 
 
 class Tasks:
@@ -57,6 +60,7 @@ class Tasks:
         settings: Settings,
         policy: Policy,
         checker: ArgumentChecker,
+        look_up: LookUp,
         may_act: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -68,6 +72,7 @@ class Tasks:
         self._settings = settings
         self._policy = policy
         self._checker = checker
+        self._look_up = look_up
         self._memories: dict[str, TaskMemory] = {}
         self._workers: Workers[str] = Workers(self._look, "task", may_act)
         #: Whether somebody enforces NetworkPolicies; set by the probe.
@@ -132,6 +137,9 @@ class Tasks:
             observed = observe(task, memory, self._store, self._pools, self._runs)
             try:
                 return decide(task, observed, self._clock.now(), rules)
+            except UnheardOfError as unheard:
+                await self._look_up(task.key.namespace, unheard.tool)
+                memory.looked_up.add(unheard.tool)
             except UncheckedError as unchecked:
                 await self._checker.check(unchecked.tool, unchecked.arguments)
 

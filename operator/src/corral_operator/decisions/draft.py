@@ -19,14 +19,15 @@ from corral.api import (
 )
 from corral.api.references import find_references
 from corral.artifacts.offload import shrunk
-from corral.catalogue import ToolNotFoundError
+from corral.catalogue import ToolNotFoundError, normalise
+from corral.catalogue.tool_versions import version_of_tool
 from corral.cluster.port import ObjectKey
 from corral.sandbox.plan import Abilities, Call, Planned, Refusal, plan
 from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Keep, Tell, Waiting
 from corral_operator.decisions.bounds import fit, fits, refused, short, trim
-from corral_operator.decisions.observed import Kept, Observed, Rules
+from corral_operator.decisions.observed import Kept, Observed, Rules, UnheardOfError
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
@@ -102,6 +103,19 @@ class Draft:
             abilities=_WITH_STORE if self.rules.settings.artifacts_url else _ABILITIES,
             check=self.rules.check,
         )
+
+    def hear_of(self, name: str) -> None:
+        """Make sure that a tool is known as it was when the task was let in, or newer.
+
+        Raises:
+            UnheardOfError: there may be such a tool, or a newer version of it.
+        """
+        tool = normalise(name)
+        if tool in self.observed.looked_up:
+            return
+        known = self.rules.catalogue.get(tool) if tool in self.rules.catalogue else None
+        if known is None or version_of_tool(known) < self.task.tool_versions.get(tool, 0):
+            raise UnheardOfError(tool)
 
     def owner(self, execution: str, attempt: int) -> Owner:
         """Return whom a sandbox serves that runs this attempt."""

@@ -101,6 +101,16 @@ class Observed:
     logs: Mapping[str, Printed] = field(default_factory=dict)
     #: What the artifact store was given when an execution had ended, so that the status has room, by execution.
     kept: Mapping[str, Kept] = field(default_factory=dict)
+    #: Tools that the API server was asked for on behalf of this task: what is known of them is what there is.
+    looked_up: frozenset[str] = frozenset()
+
+
+class UnheardOfError(Exception):
+    """Nothing can be decided before the API server was asked for a tool: no watch has told of it, or of its version."""
+
+    def __init__(self, tool: str) -> None:
+        self.tool = tool
+        super().__init__(tool)
 
 
 class UncheckedError(Exception):

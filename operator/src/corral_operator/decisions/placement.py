@@ -32,6 +32,7 @@ def place(draft: Draft, spec: AgentTaskSpec, call: Call) -> None:
     if not_before > draft.now:
         draft.wake_at(not_before)
         return
+    draft.hear_of(call.tool)
     planned = draft.planned(call, execution.attempt)
     if isinstance(planned, Refusal):
         error = planned.error

@@ -38,6 +38,7 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         rules: settings, policy, tools.
 
     Raises:
+        UnheardOfError: first ask the API server for this tool, then ask again.
         UncheckedError: first find out what is wrong with these arguments, then ask again.
     """
     if task.deleting:

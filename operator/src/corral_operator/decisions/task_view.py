@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from corral.api import AgentTaskSpec, AgentTaskStatus, Timings
 from corral.api.problems import problems_in
+from corral.catalogue.tool_versions import versions_read
 from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import ObjectKey
 from corral_operator.views import Json, parse_time
@@ -35,6 +36,8 @@ class TaskView:
     #: ``spec.cancel``, which counts even where the rest is wrong.
     cancel: bool
     labels: dict[str, str]
+    #: Of tools, by name, when it was let in: what is older is not run.
+    tool_versions: dict[str, int]
 
     @property
     def has_artifacts(self) -> bool:
@@ -112,6 +115,7 @@ def task_view(body: Json) -> TaskView:
         status_problem=status_problem,
         cancel=isinstance(raw, dict) and raw.get("cancel") is True,
         labels=metadata.get("labels") or {},
+        tool_versions=versions_read(metadata.get("annotations") or {}),
     )
 
 

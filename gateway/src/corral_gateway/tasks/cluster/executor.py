@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from http import HTTPStatus
 
 from corral.api import AgentTask, ManifestError, Problem
+from corral.catalogue import Catalogue
 from corral.cluster.mirror import Mirror
 from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import (
@@ -59,6 +60,7 @@ class ClusterTasks:
         watching: WatchedCluster,
         namespaces: Namespaces,
         *,
+        catalogue_of: Callable[[str], Catalogue],
         runners: Runners,
         observers: Sequence[TaskObserver],
         waiting_tasks: int,
@@ -70,6 +72,7 @@ class ClusterTasks:
             cluster: for requests.
             watching: the same over connections of its own, for watches; closed here.
             namespaces: whose tasks go where.
+            catalogue_of: returns the tools that a caller's tasks may name.
             runners: tell what happens in sandboxes.
             observers: of every task that ends in a namespace that is watched.
             waiting_tasks: that may wait there; one more is refused.
@@ -78,6 +81,7 @@ class ClusterTasks:
         self._cluster = cluster
         self._watching = watching
         self._namespaces = namespaces
+        self._catalogue_of = catalogue_of
         self._runners = runners
         self._observers = Observers(observers)
         self._waiting = Waiting(waiting_tasks, waiting_tasks_each)
@@ -184,7 +188,8 @@ class ClusterTasks:
 
     async def _made(self, task: AgentTask, namespace: str, caller: str) -> Json:
         """Create a task and return it, or what has its name already."""
-        wanted = body_of(task, namespace, caller)
+        tools = self._catalogue_of(caller).known(task.spec.called_tools)
+        wanted = body_of(task, namespace, caller, tools)
         name = wanted["metadata"]["name"]
         try:
             return await self._cluster.create(AGENT_TASKS, namespace, wanted)

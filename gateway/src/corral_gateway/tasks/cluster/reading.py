@@ -1,12 +1,13 @@
 """Between an AgentTask as the API server has it and as callers are told of it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason, time_text
+from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason, Tool, time_text
+from corral.catalogue.tool_versions import versions_written
 from corral.cluster.port import Json
 from corral_gateway.tasks.intake import request_sha256
 from corral_gateway.tasks.stamps import REQUEST_ANNOTATION, SUBMISSION_ANNOTATION, keyed_name
@@ -42,16 +43,18 @@ def task_of(body: Json) -> AgentTask:
         )
 
 
-def body_of(task: AgentTask, namespace: str, caller: str) -> Json:
+def body_of(task: AgentTask, namespace: str, caller: str, tools: Sequence[Tool]) -> Json:
     """Return what is created in a cluster for a task that came in.
 
     With an idempotency key its name follows from the key, so that of two that come at once the API server takes one.
+    The operator learns of tools from a watch of its own, which may be behind; the task says which versions there are.
     """
     key, given = task.spec.idempotency_key, task.metadata
     annotations = {
         **given.annotations,
         SUBMISSION_ANNOTATION: given.uid or "",
         REQUEST_ANNOTATION: request_sha256(task).hex(),
+        **versions_written(tools),
     }
     return {
         "apiVersion": task.api_version,

@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 _TOMBSTONES = 10_000
 #: What was written is told by the watch within milliseconds. While it is away, what was written is taken for known.
 _TOLD_SECONDS = 2.0
-#: So far behind may the operator's watch be.
-_OPERATOR_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +150,10 @@ class ClusterTools:
         return self._shelf.registered(namespace)
 
     async def written(self, body: Json) -> None:
-        """Return when a tool is known that was just written: here, and by all that is known of it, to the operator."""
+        """Return when a tool is known that was just written."""
         uid, version = body["metadata"]["uid"], version_of(body)
         await self._shelf.until(lambda: self._shelf.has(uid, version), _TOLD_SECONDS)
         self._shelf.put(body)
-        # The operator has a watch of its own, which is told at the same time and may be some milliseconds behind: a
-        # task that comes sooner than this would not find the tool there, or find its last version.
-        await asyncio.sleep(_OPERATOR_SECONDS)
 
     async def deleted(self, uid: str) -> None:
         """Return when a tool is not known any more that was just deleted."""
