@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 #: A tool that does not want to end: only the sandbox's own means end it.
 STUBBORN = "trap '' TERM INT; echo started; sleep %s & while :; do wait; done"
+
+
+@pytest.fixture(autouse=True)
+def hangups_count() -> Iterator[None]:
+    """Whoever runs the tests with nohup hands on to all programs that they ignore SIGHUP, as Corral then should."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def until_started(process: "subprocess.Popen[str]", mark: str) -> None:
