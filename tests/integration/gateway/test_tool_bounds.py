@@ -12,7 +12,7 @@ from sqlalchemy.dialects import sqlite
 
 from corral_gateway.identity.roles import Role
 from corral_gateway.storage.database import Database
-from corral_gateway.tools import pruning
+from corral_gateway.tools import database_tools, pruning
 from corral_gateway.tools.pruning import superseded
 from integration.gateway.running import Gateway, gateway_in, problem
 from integration.gateway.test_tool_registration import tool
@@ -54,6 +54,24 @@ async def test_B4_a_caller_registers_so_many_tools_and_takes_no_place_from_anoth
         assert problem(await quiet.post("/v1/tools", json=tool("last"))) == (409, "TooManyTools")
         assert (await quiet.delete("/v1/tools/theirs")).status_code == 204
         assert (await quiet.post("/v1/tools", json=tool("last"))).status_code == 201
+
+
+async def test_B4_without_a_bound_one_caller_takes_every_place_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter-proof of the one before: what keeps a caller's tools from being all there are is the bound."""
+    monkeypatch.setattr(database_tools, "MOST_TOOLS", 6)
+    for bound, taken, quiet_gets in ((6, 6, 409), (3, 3, 201)):
+        directory = tmp_path / str(bound)
+        directory.mkdir()
+        async with (
+            gateway_in(directory, CORRAL_TOOLS_CALLER=bound) as gateway,
+            await gateway.caller("noisy", Role.TOOL_ADMIN) as noisy,
+            await gateway.caller("quiet", Role.TOOL_ADMIN) as quiet,
+        ):
+            codes = [(await noisy.post("/v1/tools", json=tool(f"t-{n}"))).status_code for n in range(8)]
+            assert codes == [201] * taken + [409] * (8 - taken)
+            assert (await quiet.post("/v1/tools", json=tool("theirs"))).status_code == quiet_gets
 
 
 async def test_S6_the_last_versions_of_a_tool_are_kept(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """B15: what a task's status has no room for goes to the artifact store before the status says that it ended."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.api import ExecutionStatus, Reason
+from corral.artifacts.fsspec_store import FsspecStore
 from corral.artifacts.names import stored_name
+from corral_operator.clock import Clock
+from corral_operator.control.artifacts import Artifacts
 from corral_operator.decisions.actions import Keep
 from corral_operator.decisions.draft import Draft
 from corral_operator.decisions.observed import Kept, Observed
@@ -66,10 +70,32 @@ def test_B15_a_result_that_a_step_may_yet_ask_for_stays() -> None:
 
 
 def test_B15_a_store_that_does_not_keep_it_is_said_and_what_to_do() -> None:
-    ended = _finish(_draft({"steps": _steps()}, kept=Kept(problem="the artifact store failed; run it again")))
+    kept = Kept(problem="the artifact store failed; run it again", problem_type="ArtifactStoreFailed")
+    ended = _finish(_draft({"steps": _steps()}, kept=kept))
     assert ended.error is not None
     assert (ended.reason, ended.error.type) == (Reason.OUTPUT_LIMIT, "ArtifactStoreFailed")
     assert (ended.message or "").endswith("run it again")
+
+
+@pytest.mark.parametrize(
+    ("most", "stored", "kept_as"),
+    [(1024, True, ""), (1023, True, "ArtifactsTooLarge"), (1024, False, "ArtifactStoreFailed")],
+)
+async def test_B15_what_is_not_kept_says_whether_the_task_or_the_store_is_to_blame(
+    tmp_path: Path, *, most: int, stored: bool, kept_as: str
+) -> None:
+    if not stored:
+        (tmp_path / "store").write_text("a file, and no directory")
+    artifacts = Artifacts(
+        FsspecStore(str(tmp_path / "store")), Clock(), STORE.model_copy(update={"artifacts_task_size": most})
+    )
+    try:
+        kept = await artifacts.keep(task({"tool": "shell"}), {stored_name("main", "result"): bytes(1024)})
+    finally:
+        await artifacts.close()
+    assert kept.problem_type == kept_as
+    assert bool(kept.problem) == bool(kept_as)
+    assert ("CORRAL_ARTIFACTS_TASK_SIZE" in kept.problem) == (kept_as == "ArtifactsTooLarge")
 
 
 @pytest.mark.parametrize("settings", [STORE, Settings(status_bytes=300_000)], ids=["needed", "no store"])

@@ -14,7 +14,15 @@ from corral_operator.clock import Clock
 from corral_operator.decisions.observed import Kept
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.sandboxes.incoming import ReadFile, StoredFiles
-from corral_operator.sandboxes.leaving import STORE_FAILED, STORE_SECONDS, Leaving, Room
+from corral_operator.sandboxes.leaving import (
+    FAILED,
+    STORE_FAILED,
+    STORE_SECONDS,
+    TOO_LARGE,
+    Leaving,
+    Room,
+    too_large,
+)
 from corral_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -75,7 +83,7 @@ class Artifacts:
         assert self._store is not None
         most = self._settings.artifacts_task_size
         if stored_bytes(task.status.executions) + sum(map(len, contents.values())) > most:
-            return Kept(problem=f"a task may leave {most} bytes (CORRAL_ARTIFACTS_TASK_SIZE)")
+            return Kept(problem=too_large(most), problem_type=TOO_LARGE)
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 for name, data in contents.items():
@@ -83,7 +91,7 @@ class Artifacts:
         except (ArtifactError, TimeoutError) as error:
             why = str(error) or "no answer in time"
             log.error("what task %s left is not kept: %s", task.key.uid, why)  # noqa: TRY400 - it says all
-            return Kept(problem=STORE_FAILED)
+            return Kept(problem=STORE_FAILED, problem_type=FAILED)
         return Kept(frozenset(contents))
 
     def give_up(self, leaving: Leaving | None) -> None:

@@ -277,7 +277,7 @@ class Draft:
         without = refused(trimmed, settings, self.now)
         if kept.problem and without.error is not None:
             message = f"{without.message}; {kept.problem}"
-            error = without.error.model_copy(update={"type": "ArtifactStoreFailed", "message": message})
+            error = without.error.model_copy(update={"type": kept.problem_type, "message": message})
             without = without.model_copy(update={"message": message, "error": error})
         self.executions[execution.name] = without
         return True

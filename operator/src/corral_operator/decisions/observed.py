@@ -59,6 +59,8 @@ class Kept:
     names: frozenset[str] = frozenset()
     #: Why it is not there, in words for people; empty where it is.
     problem: str = ""
+    #: The same as ``error.type``.
+    problem_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

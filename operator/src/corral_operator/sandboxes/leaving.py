@@ -35,6 +35,13 @@ _DISCARD_SECONDS = 5.0
 STORE_FAILED = (
     "the artifact store failed; run the task again when it answers, the operator's log says what was wrong"
 )
+#: ``error.type`` of what the store did not keep, and of what a task may not keep there.
+FAILED, TOO_LARGE = "ArtifactStoreFailed", "ArtifactsTooLarge"
+
+
+def too_large(most_bytes: int) -> str:
+    """Return in words why something of a task is not kept: with it, it would have more than it may."""
+    return f"a task may leave {most_bytes} bytes, and this is more (CORRAL_ARTIFACTS_TASK_SIZE)"
 
 
 @dataclass(slots=True)
@@ -109,16 +116,13 @@ class _Content:
         if self.room.take(len(data)):
             await self.writer.write(data)
             return
-        self.lost_as = "ArtifactsTooLarge"
-        self.lost = (
-            f"a task may leave {self.room.most_bytes} bytes, and this is more (CORRAL_ARTIFACTS_TASK_SIZE)"
-        )
+        self.lost, self.lost_as = too_large(self.room.most_bytes), TOO_LARGE
         await self.writer.discard()
 
     async def _lose(self, error: ArtifactError | TimeoutError) -> None:
         # What a store says names places of its own.
         log.error("%s of task %s is not kept: %s", self.name, self.uid, str(error) or "no answer in time")
-        self.lost, self.lost_as = STORE_FAILED, "ArtifactStoreFailed"
+        self.lost, self.lost_as = STORE_FAILED, FAILED
         if self.writer is not None:
             with suppress(TimeoutError):  # whoever did not answer in time may not do so now either
                 async with asyncio.timeout(_DISCARD_SECONDS):
