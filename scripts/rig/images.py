@@ -39,6 +39,9 @@ IMAGES = (
     Image("corral/gateway:dev", REPOSITORY / "gateway/Dockerfile"),
 )
 
+#: What the cluster tests need besides.
+TEST_IMAGES = (Image("corral/test-servers:dev", REPOSITORY / "tests/cluster/servers/Dockerfile"),)
+
 
 def build(image: Image) -> None:
     """Build an image. Its Dockerfile has `ARG BASE=debian:bookworm-slim` and `FROM ${BASE}`; a stage that fetches from a

@@ -16,6 +16,7 @@ from rig.versions import PROGRAMS
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 #: What installs releases of its own, or looks at what the chart makes: run before there is a release for all.
 _OWN_RELEASES = (
@@ -23,6 +24,7 @@ _OWN_RELEASES = (
     "test_chart.py",
     "test_gateway_artifacts.py",
     "test_gateway_chart.py",
+    "test_gateway_replicas.py",
     "test_rbac.py",
 )
 _CLUSTER, _FAULTS = REPOSITORY / "tests/cluster", REPOSITORY / "tests/faults"
@@ -45,11 +47,11 @@ def up(options: argparse.Namespace) -> Path:
     return file
 
 
-def provide_images(name: str) -> None:
-    """Build the project's images and give them to the cluster's nodes."""
-    for image in images.IMAGES:
+def provide_images(name: str, wanted: Sequence[images.Image] = images.IMAGES) -> None:
+    """Build images, the project's, and give them to the cluster's nodes."""
+    for image in wanted:
         images.build(image)
-    cluster.load(name, [image.tag for image in images.IMAGES])
+    cluster.load(name, [image.tag for image in wanted])
 
 
 def test(options: argparse.Namespace) -> int:
@@ -58,19 +60,19 @@ def test(options: argparse.Namespace) -> int:
     Returns:
         What pytest ended with. There is no skipping: whoever has no cluster gets an error.
     """
-    given = os.environ.get("KUBECONFIG")
+    given, needed = os.environ.get("KUBECONFIG"), images.IMAGES + images.TEST_IMAGES
     if given and Kubectl(Path(given)).answers():
         if _is_ours(Kubectl(Path(given)), options.name):
-            provide_images(options.name)
+            provide_images(options.name, needed)
         else:
-            tags = ", ".join(image.tag for image in images.IMAGES)
+            tags = ", ".join(image.tag for image in needed)
             say(f"the cluster of KUBECONFIG={given} is none of the rig's; it has to have the images {tags}")
         return _all_tests(Path(given), options.pytest_arguments)
     if given:
         say(f"no cluster answers for KUBECONFIG={given}: making one")
     try:
         file = up(options)
-        provide_images(options.name)
+        provide_images(options.name, needed)
         return _all_tests(file, options.pytest_arguments)
     finally:
         # Without a daemon there is no cluster to delete, and saying so would hide why there is none.

@@ -87,11 +87,15 @@ class Release:
         return kubectl("logs", "--namespace", self.namespace, "deploy/corral-gateway", "--tail=-1")
 
     def pod(self) -> dict[str, Any]:
-        """Return the gateway's pod."""
-        selector = ("-l", "app.kubernetes.io/component=gateway")
+        """Return the gateway's only pod."""
+        (pod,) = self.pods()
+        return pod
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return the gateway's pods that are ready, oldest first."""
+        selector = ("-l", "app.kubernetes.io/component=gateway", "--sort-by=.metadata.creationTimestamp")
         found = json.loads(kubectl("get", "pods", "--namespace", self.namespace, *selector, "-o", "json"))
-        (pod,) = [each for each in found["items"] if "deletionTimestamp" not in each["metadata"]]
-        return dict(pod)
+        return [each for each in found["items"] if _is_ready(each)]
 
     @contextmanager
     def forwarded(self, port: int, target: str = "service/corral-gateway") -> Iterator[str]:
@@ -108,3 +112,9 @@ class Release:
             finally:
                 process.terminate()
                 process.wait(timeout=30)
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return ready and "deletionTimestamp" not in pod["metadata"]
