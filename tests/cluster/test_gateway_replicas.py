@@ -1,4 +1,4 @@
-"""A8, B1, B4, S2: two replicas of the gateway on one PostgreSQL and one Redis: whichever is asked, it is one gateway."""
+"""A8, B1, B4, S2: two replicas of the gateway on one PostgreSQL and one Redis: whichever is asked, it is one."""
 
 import concurrent.futures
 import itertools
