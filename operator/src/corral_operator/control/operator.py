@@ -1,4 +1,4 @@
-"""The operator as a whole: what is heard goes into the store, and whoever it is about is looked at."""
+"""The operator as a whole: its parts, its terms as the one that acts, and its regular look at everything."""
 
 import asyncio
 import logging
@@ -6,9 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
-from corral.api import SandboxPool, Tool
+from corral.api import SandboxPool
 from corral.artifacts.port import ArtifactStore
 from corral.catalogue.checker import ArgumentChecker
 from corral.cluster.port import (
@@ -18,7 +16,6 @@ from corral.cluster.port import (
     TOOLS,
     Cluster,
     ClusterError,
-    NotFound,
     ObjectKey,
     Resource,
 )
@@ -28,6 +25,7 @@ from corral_operator.control.acting import Actor
 from corral_operator.control.artifacts import Artifacts
 from corral_operator.control.deletions import Deletions
 from corral_operator.control.events import Events
+from corral_operator.control.hearing import Hearing, tool_of
 from corral_operator.control.links import Links
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.namespaces import Namespaces
@@ -43,7 +41,7 @@ from corral_operator.lease import Leadership
 from corral_operator.metrics import QUEUE_OLDEST, RECONCILE_ERRORS, TASKS_ACTIVE
 from corral_operator.names import CONTAINER, SANDBOX_LABEL
 from corral_operator.settings import Settings
-from corral_operator.views import Json, PodView, pod_view
+from corral_operator.views import Json, pod_view
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +78,8 @@ class Operator:
             tasks=Shelf(task_of),
             pods=Shelf(lambda body: pod_view(body, CONTAINER), lambda pod: pod.owner_uid),
             pools=Shelf(SandboxPool.model_validate),
-            tools=Shelf(_tool),
+            tools=Shelf(tool_of),
         )
-        # Whoever learned of a pod, a watch, a list, or the answer to a create: its runner is connected to.
-        self.store.pods.on_new = self._connect
         self._background = Background()
         self._deletions = Deletions(cluster, self._background)
         maker = PodMaker(settings, key)
@@ -129,6 +125,15 @@ class Operator:
             look_up=self._look_up_tool,
             may_act=lambda: self._acting,
         )
+        self._hearing = Hearing(
+            store=self.store,
+            cluster=cluster,
+            settings=settings,
+            tasks=self.tasks,
+            pools=self.pools,
+            links=self._links,
+            may_act=lambda: self._acting,
+        )
         self._probe = PolicyProbe(cluster, settings, maker, namespaces, self._probed)
         self._leadership = Leadership(lease_cluster, settings, self._clock, self._leadership_changed)
         self._changed = asyncio.Event()
@@ -139,109 +144,20 @@ class Operator:
         #: Everything has been looked at once, so that what is not in the store does not exist.
         self._acting = False
 
-    # --- what kopf hears ---
-
     def heard(self, kind: str | None, resource: Resource, body: Json) -> None:
-        """Take in one event of a watch; kind None: the object was listed."""
-        if not self._serves(body["metadata"].get("namespace", "")):
-            return
-        try:
-            if kind == "DELETED":
-                self._deleted(resource, body)
-            else:
-                self._seen(resource, body)
-        except (ValidationError, KeyError, TypeError, ValueError, RecursionError) as error:
-            RECONCILE_ERRORS.labels("Unreadable").inc()
-            metadata = body["metadata"]
-            log.warning("%s %s cannot be read: %s", resource.plural, metadata.get("name"), error)
+        """Take in one event of a watch; see ``Hearing.heard``."""
+        self._hearing.heard(kind, resource, body)
 
-    def _seen(self, resource: Resource, body: Json) -> None:
-        uid = body["metadata"]["uid"]
-        if resource is AGENT_TASKS:
-            task = self.store.tasks.put(body)
-            if task is not None and self._acting:
-                if isinstance(task, TaskView):
-                    self.pools.claims.adopt(task)
-                self.tasks.kick(uid)
-        elif resource is PODS:
-            pod = self.store.pods.put(body)
-            if pod is not None and self._acting:
-                self._pod_changed(pod)
-        elif resource is POOLS:
-            if self.store.pools.put(body) is not None and self._acting:
-                self.pools.kick(uid)
-        elif self.store.tools.put(body) is not None:
-            self._tools_changed(body["metadata"]["namespace"])
-
-    def _deleted(self, resource: Resource, body: Json) -> None:
-        if resource is AGENT_TASKS:
-            task = self.store.tasks.remove(body)
-            if task is not None and self._acting:
-                self.tasks.gone(task)
-        elif resource is PODS:
-            with suppress(KeyError):
-                self.store.pods.put(body)  # its last words: why it went
-            pod = self.store.pods.remove(body)
-            if pod is not None:
-                self._pod_gone(pod)
-        elif resource is POOLS:
-            pool = self.store.pools.remove(body)
-            if pool is not None:
-                self.pools.gone(pool)
-        else:
-            self.store.tools.remove(body)
-            self._tools_changed(body["metadata"]["namespace"])
-
-    def _connect(self, pod: PodView) -> None:
-        if self._acting:
-            self._links.see(pod)
-
-    def _pod_changed(self, pod: PodView) -> None:
-        self.pools.pod_changed(pod)
-        self._kick_owner(pod)
-
-    def _pod_gone(self, pod: PodView) -> None:
-        self.store.pod_is_gone(pod)
-        self._links.gone(pod.key)
-        if self._acting:
-            self._kick_owner(pod)  # before the claim on it is forgotten
-            self.pools.pod_gone(pod)
-
-    def _runner_changed(self, pod: ObjectKey) -> None:
-        if self._acting:
-            self.pools.runner_changed(pod)
-
-    def _kick_owner(self, pod: PodView) -> None:
-        """Look at the task that a pod is for: its owner, or who has claimed it."""
-        claimer = self.pools.claims.claimer(pod.key.uid)
-        if claimer is not None:
-            self.tasks.kick(claimer)
-        elif pod.owner_uid is not None and self.store.tasks.get(pod.owner_uid) is not None:
-            self.tasks.kick(pod.owner_uid)
+    async def _look_up_tool(self, namespace: str, name: str) -> None:
+        await self._hearing.look_up_tool(namespace, name)
 
     def _kick_task(self, uid: str) -> None:
         if self._acting:
             self.tasks.kick(uid)
 
-    def _tools_changed(self, namespace: str) -> None:
-        self.store.tools_changed(namespace)
-        # Only those that wait can be helped, or harmed, by another tool.
-        for task in self.store.tasks:
-            if self._acting and isinstance(task, TaskView) and task.key.namespace == namespace:
-                self.tasks.kick(task.key.uid)
-
-    async def _look_up_tool(self, namespace: str, name: str) -> None:
-        """Take in a tool that no watch may have told of yet, or that it is gone."""
-        before = self.store.tools.named(namespace, name)
-        try:
-            self.heard(None, TOOLS, await self._cluster.get(TOOLS, namespace, name))
-        except NotFound:
-            if before is not None:
-                self._deleted(TOOLS, {"metadata": before.metadata.to_wire()})
-
-    def _serves(self, namespace: str) -> bool:
-        served = self._settings.namespaces
-        return "*" in served or namespace in served
+    def _runner_changed(self, pod: ObjectKey) -> None:
+        if self._acting:
+            self.pools.runner_changed(pod)
 
     # --- life ---
 
@@ -321,7 +237,7 @@ class Operator:
                 await asyncio.sleep(0)  # a page of tasks takes milliseconds to read
             gone = shelf.missing(uids, version or 0, where)
             for uid, name in gone:
-                self._deleted(resource, {"metadata": {"namespace": name[0], "name": name[1], "uid": uid}})
+                self._hearing.is_gone(resource, ObjectKey(*name, uid))
 
     def _take_page(self, resource: Resource, page: list[dict[str, Any]]) -> set[str]:
         """Take in a page of a list, and let go of it object by object; the next one is read with none in memory.
@@ -406,12 +322,3 @@ class Operator:
                 {(pool.metadata.namespace or "", pool.metadata.name or "") for pool in self.store.pools}
             )
             await asyncio.sleep(_MEASURE_SECONDS)
-
-
-def _tool(body: Json) -> Tool | None:
-    """Parse a tool. One that is wrong is as good as none: the API server refuses those, or should have."""
-    try:
-        return Tool.model_validate(body)
-    except ValidationError as error:
-        log.warning("tool %s is ignored: %s", body["metadata"].get("name"), error)
-        return None
