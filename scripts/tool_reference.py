@@ -39,6 +39,8 @@ spec:
 
 `run` is one of: `function`, Python code whose function gets the arguments as keywords and returns the result; `command`, a program with `argv` in which `$(arguments.NAME)` stands for an argument, its output being the result; `builtin`, a tool that ships with Corral. `permissions` are what it may at all: `read`, `write` (the workspace), `execute` (programs), `network`, `system`, `admin`.
 
+In a cluster `kubectl apply` makes it a tool of the namespace, the task that calls it in the same file if you like. A task runs the version that is known when it begins, and through the gateway none older than when it was sent.
+
 `inputSchema` is JSON Schema, Draft 2020-12, of up to 32 KiB, with `$ref`s into itself only. An operator checks the arguments of a call against it in a process of its own; what takes more than a second of CPU or 512 MiB there (a regular expression that backtracks, a million entries) is refused with a message that says so. Pass large values as files.
 
 ## Built in
