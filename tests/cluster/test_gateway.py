@@ -313,11 +313,13 @@ def test_B13_lists_have_stable_pages(gateway: Gateway) -> None:
 def test_A2_a_tool_of_the_namespace_is_found_and_runs(gateway: Gateway, warm: Tenant) -> None:
     code = "def main(name): return f'hello {name}'"
     schema = {"type": "object", "properties": {"name": {"type": "string"}}}
-    warm.tool("greet", run={"function": {"code": code}}, inputSchema=schema)
+    warm.tool("salute", run={"function": {"code": code}}, inputSchema=schema)
     with gateway.caller("ann") as client:
-        eventually(lambda: client.get("/v1/tools/greet").status_code == 200)
-        body = {"tool_name": "greet", "parameters": {"name": "ann"}}
+        eventually(lambda: client.get("/v1/tools/salute").status_code == 200)
+        body = {"tool_name": "salute", "parameters": {"name": "ann"}}
         assert client.post("/tools/execute", json=body).json()["output"] == "hello ann"
+    # Others compare the answers of this namespace with those of a machine that never had it.
+    warm.kubectl("delete", "tool", "salute")
 
 
 def test_A9_a_quota_that_is_used_up_is_told_at_once(gateway: Gateway, warm: Tenant) -> None:

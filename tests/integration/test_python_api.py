@@ -211,6 +211,27 @@ async def test_S6_what_runs_is_the_version_of_a_tool_that_its_arguments_were_hel
         assert task.reason is Reason.TOOL_NOT_FOUND
 
 
+async def test_B4_a_task_whose_tool_is_replaced_without_end_can_be_ended() -> None:
+    run = {"function": {"code": "def main():\n    return 1"}}
+    catalogue, cancel = Catalogue(), asyncio.Event()
+
+    def replace() -> None:
+        spec = {"description": "Never the same.", "run": run}
+        tool = Tool.model_validate({"metadata": {"name": "mine"}, "spec": spec})
+        catalogue.register(tool, replace=True)
+
+    async def check(_tool: Tool, _arguments: Mapping[str, object]) -> Sequence[Problem]:
+        replace()
+        await asyncio.sleep(0.01)
+        cancel.set()
+        return []
+
+    replace()
+    async with AsyncClient(catalogue=catalogue, waiting=0) as client:
+        task = await client.run_task(build_task("mine", {}), check=check, cancel=cancel)
+    assert task.reason is Reason.CANCELLED
+
+
 async def test_the_task_deadline_spans_all_of_it() -> None:
     spec = {
         "steps": [

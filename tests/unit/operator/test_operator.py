@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from corral.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused, Unavailable
 from corral_operator.control.acting import SecretUnusableError
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.operator import Operator
@@ -33,6 +33,18 @@ def refuse(code: int, *, verb: str, plural: str, times: int | None = None) -> Ca
         if (asked, of) == (verb, plural) and left[0] != 0:
             left[0] = None if left[0] is None else left[0] - 1
             raise Refused(code, "Refused", f"it is wrong: {'x' * 9000}", {})
+
+    return before
+
+
+def unavailable(*, verb: str, plural: str, times: int) -> Callable[..., Awaitable[None]]:
+    """Give so many requests of a kind no answer."""
+    left = [times]
+
+    async def before(asked: str, of: str, _name: str) -> None:
+        if (asked, of) == (verb, plural) and left[0]:
+            left[0] -= 1
+            raise Unavailable("it does not answer")
 
     return before
 
@@ -410,9 +422,66 @@ async def test_S6_a_tool_that_went_before_the_task_began_is_not_run_in_the_versi
         assert server.asked("get", "tools") == 1
 
 
+async def test_S6_a_newer_version_that_cannot_be_read_takes_the_place_of_the_one_before() -> None:
+    server = ApiServer()
+    made = server.put(TOOLS, tool_body("first"))
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        assert known(replica)
+        broken = tool_body("second", uid=made["metadata"]["uid"])
+        broken["spec"]["fromALaterVersion"] = True
+        version = server.put(TOOLS, broken)["metadata"]["resourceVersion"]
+        annotations = {"corral.dev/tool-versions": f"mine={version}"}
+        body = server.put(
+            AGENT_TASKS, task_body({"tool": "mine"}, name="job", uid="uid-job", annotations=annotations)
+        )
+        replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: "completionTime" in status_of(server))
+        assert status_of(server)["reason"] == "ToolNotFound"
+        assert server.asked("create", "pods") == 0
+
+
+async def test_S6_of_two_tools_of_one_name_the_newer_counts_whichever_is_heard_of_last() -> None:
+    server = ApiServer()
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        first = server.put(TOOLS, tool_body("first"))
+        server.remove(TOOLS, "team", "mine")
+        second = server.put(TOOLS, tool_body("second"))
+        for body in (second, first):
+            replica.operator.heard("ADDED", TOOLS, body)
+        assert "second" in (known(replica) or "")
+        replica.operator.heard("DELETED", TOOLS, first)
+        assert "second" in (known(replica) or "")
+        named = replica.operator.store.tools.named("team", "mine")
+        assert named is not None
+        assert named.metadata.uid == second["metadata"]["uid"]
+
+
+async def test_S6_who_may_not_ask_for_tools_goes_on_with_those_that_are_known(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = ApiServer()
+    server.before = refuse(403, verb="get", plural="tools")
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        steps = [
+            {"name": "a", "tool": "calculator", "arguments": {"expression": "1"}},
+            {"name": "b", "tool": "none"},
+        ]
+        spec = {"steps": steps, "strategy": "Parallel"}
+        body = server.put(AGENT_TASKS, task_body(spec, name="job", uid="uid-job"))
+        replica.operator.heard("ADDED", AGENT_TASKS, body)
+        await eventually_async(lambda: status_of(server).get("executions"))
+        told = {one["name"]: one.get("reason") for one in status_of(server)["executions"]}
+        assert told["b"] == "ToolNotFound"
+        assert server.asked("get", "tools") == 1
+    assert "cannot be asked for" in caplog.text
+
+
 async def test_S6_a_tool_that_cannot_be_asked_for_is_asked_for_again() -> None:
     server = ApiServer()
-    server.before = refuse(503, verb="get", plural="tools", times=2)
+    server.before = unavailable(verb="get", plural="tools", times=2)
     async with running(server) as replica:
         await eventually_async(lambda: replica.acts)
         server.put(TOOLS, tool_body("first"))

@@ -202,7 +202,7 @@ def test_B13_a_decision_is_made_whatever_is_observed(
         try:
             decide(view, seen, NOW, ruleset)
         except UnheardOfError as unheard:
-            seen = replace(seen, looked_up=seen.looked_up | {unheard.tool})
+            seen = replace(seen, looked_up=seen.looked_up | unheard.tools)
     plan = decide(view, seen, NOW, ruleset)
     assert plan == decide(view, seen, NOW, ruleset), "it depends on something else"
     after = plan.status or view.status

@@ -211,11 +211,22 @@ def test_S6_before_a_tool_is_refused_or_run_it_is_asked_for_if_there_may_be_a_ne
     asked = replace(task({"tool": "once"}), tool_versions={"once": let_in})
     with pytest.raises(UnheardOfError) as unheard:
         decide(asked, observed(), NOW, lagging)
-    assert unheard.value.tool == "once"
+    assert unheard.value.tools == {"once"}
     plan = decide(asked, observed(looked_up=frozenset({"once"})), NOW, lagging)
     assert (plan.status is not None and plan.status.reason is Reason.TOOL_NOT_FOUND) is (known is None)
     for newer in ("7", "8"):
         decide(asked, observed(), NOW, replace(RULES, catalogue=Catalogue([versioned(newer)])))
+
+
+def test_S6_all_the_tools_that_steps_wait_for_are_asked_for_together() -> None:
+    steps = [{"name": f"s{number}", "tool": f"new-{number}", "onFailure": "Continue"} for number in range(64)]
+    view = task({"steps": [*steps[:63], {"name": "known", "tool": "once"}], "strategy": "Parallel"})
+    with pytest.raises(UnheardOfError) as unheard:
+        decide(view, observed(), NOW, RULES)
+    assert unheard.value.tools == {f"new-{number}" for number in range(63)}
+    plan = decide(view, observed(looked_up=unheard.value.tools), NOW, RULES)
+    assert plan.status is not None
+    assert [one.reason for one in plan.status.executions].count(Reason.TOOL_NOT_FOUND) == 63
 
 
 @pytest.mark.parametrize("enforced", [None, False])

@@ -187,6 +187,8 @@ class Executor:
             # A tool that was replaced meanwhile has another schema: what runs is what was checked.
             if call.tool in self._catalogue and self._catalogue.get(call.tool) is tool:
                 return lambda _tool, _arguments: problems
+            if run.stopped is not None:
+                return lambda _tool, _arguments: ()  # nothing of it starts any more
         return validate_arguments  # nobody is asked: the call is refused for want of a tool
 
     async def _in_sandbox(

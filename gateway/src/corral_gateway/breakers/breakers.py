@@ -144,10 +144,6 @@ def breakers_of(settings: Settings) -> Breakers | None:
     return Breakers(BreakerRules(failures=settings.breaker_failures, open_seconds=settings.breaker_seconds))
 
 
-def _names(task: AgentTask) -> set[str]:
-    return {name for name in (task.spec.tool, *(step.tool for step in task.spec.steps)) if name}
-
-
 def _refusal(whose: str, seconds: float) -> ProblemError:
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE,

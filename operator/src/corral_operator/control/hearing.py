@@ -7,7 +7,17 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from corral.api import Tool
-from corral.cluster.port import AGENT_TASKS, PODS, POOLS, TOOLS, Cluster, NotFound, ObjectKey, Resource
+from corral.cluster.port import (
+    AGENT_TASKS,
+    PODS,
+    POOLS,
+    TOOLS,
+    Cluster,
+    NotFound,
+    ObjectKey,
+    Refused,
+    Resource,
+)
 from corral_operator.control.links import Links
 from corral_operator.control.pools import Pools
 from corral_operator.control.store import Store
@@ -78,7 +88,8 @@ class Hearing:
         elif resource is POOLS:
             if self._store.pools.put(body) is not None and self._may_act():
                 self._pools.kick(uid)
-        elif self._store.tools.put(body) is not None:
+        elif self._store.tools.is_news(body):
+            self._store.tools.put(body)  # also one that cannot be read: what was before it counts no more
             self._tools_changed(body["metadata"]["namespace"])
 
     def _deleted(self, resource: Resource, body: Json) -> None:
@@ -138,6 +149,9 @@ class Hearing:
         except NotFound:
             if before is not None:
                 self.is_gone(TOOLS, ObjectKey(namespace, name, before.metadata.uid or ""))
+        except Refused as error:
+            # What is known is all there is for whoever may not ask; not to go on would end no task.
+            log.warning("the tool %s/%s cannot be asked for: %.300s", namespace, name, error)
 
     def _serves(self, namespace: str) -> bool:
         served = self._settings.namespaces

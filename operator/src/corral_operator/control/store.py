@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from corral.api import SandboxPool, Tool
 from corral.catalogue import Catalogue
+from corral.catalogue.tool_versions import version_of_tool
 from corral.cluster.mirror import version_of
 from corral_operator.decisions.task_view import FinishedTask, TaskView
 from corral_operator.views import Json, PodView
@@ -73,17 +74,23 @@ class Shelf(Generic[_V]):
         uid = self._names.get((namespace, name))
         return None if uid is None else self.get(uid)
 
+    def is_news(self, body: Json) -> bool:
+        """Whether an object is new, or newer than the version known."""
+        uid = body["metadata"]["uid"]
+        known = self._entries.get(uid)
+        return uid not in self._gone and (known is None or version_of(body) > known.version)
+
     def put(self, body: Json) -> _V | None:
         """Take an object in; an older version than the one known changes nothing.
 
         Returns:
             What was parsed, None if nothing is new.
         """
+        if not self.is_news(body):
+            return None
         metadata = body["metadata"]
         uid, version = metadata["uid"], version_of(body)
         known = self._entries.get(uid)
-        if uid in self._gone or (known is not None and version <= known.version):
-            return None
         value = self._parse(body)
         name = metadata["namespace"], metadata["name"]
         self._entries[uid] = _Entry(version, value, name)
@@ -93,7 +100,10 @@ class Shelf(Generic[_V]):
                 self._disown(uid, known.value)
             if owner is not None:
                 self._owned.setdefault(owner, {})[uid] = value
-        self._names[name] = uid
+        # What was deleted may be told of after what was made in its place.
+        holder = self._entries.get(self._names.get(name, uid))
+        if holder is None or holder.version <= version:
+            self._names[name] = uid
         for listener in self._listeners:
             if not listener.done():
                 listener.set_result(None)
@@ -175,9 +185,10 @@ class Store:
         found = self._catalogues.get(namespace)
         if found is None:
             found = Catalogue.builtin()
-            for tool in self.tools:
-                if tool is not None and tool.metadata.namespace == namespace:
-                    found.register(tool, replace=True)
+            tools = (tool for tool in self.tools if tool is not None and tool.metadata.namespace == namespace)
+            # Of two of one name the older was deleted, and that has not been told yet.
+            for tool in sorted(tools, key=version_of_tool):
+                found.register(tool, replace=True)
             self._catalogues[namespace] = found
         return found
 

@@ -1,5 +1,6 @@
 """Looks at tasks: observes, lets decide, writes the status, then acts."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -129,7 +130,7 @@ class Tasks:
 
     async def _decide(self, task: TaskView, memory: TaskMemory) -> Plan:
         """Decide about what is there at the moment of returning."""
-        while True:
+        while self._store.tasks.get(task.key.uid) is not None:
             catalogue = self._store.catalogue(task.key.namespace)
             rules = Rules(
                 self._settings, self._policy, catalogue, self.policies_enforced, self._known_problems
@@ -138,10 +139,11 @@ class Tasks:
             try:
                 return decide(task, observed, self._clock.now(), rules)
             except UnheardOfError as unheard:
-                await self._look_up(task.key.namespace, unheard.tool)
-                memory.looked_up.add(unheard.tool)
+                await asyncio.gather(*(self._look_up(task.key.namespace, tool) for tool in unheard.tools))
+                memory.looked_up |= unheard.tools
             except UncheckedError as unchecked:
                 await self._checker.check(unchecked.tool, unchecked.arguments)
+        return Plan()  # it went while something was found out
 
     def _known_problems(self, tool: Tool, arguments: Mapping[str, Any]) -> Sequence[Problem]:
         found = self._checker.known(tool, arguments)

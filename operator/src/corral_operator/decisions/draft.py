@@ -27,7 +27,7 @@ from corral.sandbox.port import Owner
 from corral_operator.decisions import status as statuses
 from corral_operator.decisions.actions import Action, CreatePod, DeletePod, Keep, Tell, Waiting
 from corral_operator.decisions.bounds import fit, fits, refused, short, trim
-from corral_operator.decisions.observed import Kept, Observed, Rules, UnheardOfError
+from corral_operator.decisions.observed import Kept, Observed, Rules
 from corral_operator.decisions.pod_failure import PodFailure, pod_gone
 from corral_operator.decisions.task_view import TaskView
 from corral_operator.names import cold_pod_name
@@ -59,6 +59,8 @@ class Draft:
     waiting: list[Waiting] = field(default_factory=list)
     wake: datetime | None = None
     retry_after: int | None = None
+    #: Tools that have to be asked for before anything can be decided.
+    unheard: set[str] = field(default_factory=set)
 
     def wake_at(self, moment: datetime) -> None:
         """Look again then, if nothing happens before."""
@@ -104,18 +106,16 @@ class Draft:
             check=self.rules.check,
         )
 
-    def hear_of(self, name: str) -> None:
-        """Make sure that a tool is known as it was when the task was let in, or newer.
-
-        Raises:
-            UnheardOfError: there may be such a tool, or a newer version of it.
-        """
+    def has_heard_of(self, name: str) -> bool:
+        """Whether a tool is known as it was when the task was let in, or newer; if not, it has to be asked for."""
         tool = normalise(name)
         if tool in self.observed.looked_up:
-            return
+            return True
         known = self.rules.catalogue.get(tool) if tool in self.rules.catalogue else None
-        if known is None or version_of_tool(known) < self.task.tool_versions.get(tool, 0):
-            raise UnheardOfError(tool)
+        if known is not None and version_of_tool(known) >= self.task.tool_versions.get(tool, 0):
+            return True
+        self.unheard.add(tool)
+        return False
 
     def owner(self, execution: str, attempt: int) -> Owner:
         """Return whom a sandbox serves that runs this attempt."""

@@ -1,6 +1,6 @@
 """What a decision about a task is made from, besides the task."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -108,11 +108,11 @@ class Observed:
 
 
 class UnheardOfError(Exception):
-    """Nothing can be decided before the API server was asked for a tool: no watch has told of it, or of its version."""
+    """Nothing can be decided before the API server was asked for tools: no watch has told of them, or of a version."""
 
-    def __init__(self, tool: str) -> None:
-        self.tool = tool
-        super().__init__(tool)
+    def __init__(self, tools: Collection[str]) -> None:
+        self.tools = frozenset(tools)
+        super().__init__(", ".join(sorted(self.tools)))
 
 
 class UncheckedError(Exception):

@@ -32,7 +32,8 @@ def place(draft: Draft, spec: AgentTaskSpec, call: Call) -> None:
     if not_before > draft.now:
         draft.wake_at(not_before)
         return
-    draft.hear_of(call.tool)
+    if not draft.has_heard_of(call.tool):
+        return
     planned = draft.planned(call, execution.attempt)
     if isinstance(planned, Refusal):
         error = planned.error

@@ -23,7 +23,7 @@ from corral_operator.decisions import report
 from corral_operator.decisions.actions import Plan, Tell
 from corral_operator.decisions.attempts import look_at_attempt
 from corral_operator.decisions.draft import Draft, Stopped
-from corral_operator.decisions.observed import Observed, Rules
+from corral_operator.decisions.observed import Observed, Rules, UnheardOfError
 from corral_operator.decisions.placement import place
 from corral_operator.decisions.task_view import TaskView
 
@@ -38,7 +38,7 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         rules: settings, policy, tools.
 
     Raises:
-        UnheardOfError: first ask the API server for this tool, then ask again.
+        UnheardOfError: first ask the API server for these tools, then ask again.
         UncheckedError: first find out what is wrong with these arguments, then ask again.
     """
     if task.deleting:
@@ -65,6 +65,8 @@ def decide(task: TaskView, observed: Observed, now: datetime, rules: Rules) -> P
         _hold_back(draft, task.spec)
     else:
         end = _stop(draft, stopped)
+    if draft.unheard:
+        raise UnheardOfError(draft.unheard)
     return report.unfinished(draft) if end is None else report.ended(draft, *end)
 
 

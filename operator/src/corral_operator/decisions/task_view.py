@@ -115,7 +115,9 @@ def task_view(body: Json) -> TaskView:
         status_problem=status_problem,
         cancel=isinstance(raw, dict) and raw.get("cancel") is True,
         labels=metadata.get("labels") or {},
-        tool_versions=versions_read(metadata.get("annotations") or {}),
+        tool_versions={}
+        if spec is None
+        else versions_read(metadata.get("annotations") or {}, spec.called_tools),
     )
 
 

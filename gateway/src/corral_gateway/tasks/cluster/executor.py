@@ -188,8 +188,7 @@ class ClusterTasks:
 
     async def _made(self, task: AgentTask, namespace: str, caller: str) -> Json:
         """Create a task and return it, or what has its name already."""
-        tools = self._catalogue_of(caller).known(task.spec.called_tools)
-        wanted = body_of(task, namespace, caller, tools)
+        wanted = body_of(task, namespace, caller, self._catalogue_of(caller))
         name = wanted["metadata"]["name"]
         try:
             return await self._cluster.create(AGENT_TASKS, namespace, wanted)

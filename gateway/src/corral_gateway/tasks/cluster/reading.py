@@ -1,12 +1,13 @@
 """Between an AgentTask as the API server has it and as callers are told of it. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason, Tool, time_text
+from corral.api import AgentTask, AgentTaskSpec, AgentTaskStatus, ObjectMeta, Phase, Reason, time_text
+from corral.catalogue import Catalogue
 from corral.catalogue.tool_versions import versions_written
 from corral.cluster.port import Json
 from corral_gateway.tasks.intake import request_sha256
@@ -43,7 +44,7 @@ def task_of(body: Json) -> AgentTask:
         )
 
 
-def body_of(task: AgentTask, namespace: str, caller: str, tools: Sequence[Tool]) -> Json:
+def body_of(task: AgentTask, namespace: str, caller: str, catalogue: Catalogue) -> Json:
     """Return what is created in a cluster for a task that came in.
 
     With an idempotency key its name follows from the key, so that of two that come at once the API server takes one.
@@ -54,7 +55,7 @@ def body_of(task: AgentTask, namespace: str, caller: str, tools: Sequence[Tool])
         **given.annotations,
         SUBMISSION_ANNOTATION: given.uid or "",
         REQUEST_ANNOTATION: request_sha256(task).hex(),
-        **versions_written(tools),
+        **versions_written(task.spec.called_tools, catalogue),
     }
     return {
         "apiVersion": task.api_version,
