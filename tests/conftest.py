@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no finding: what one example may take is the time that its test may.
+settings.register_profile("corral", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("corral")
 
 # Gateways of tests take no port that another run on this machine may have; tests of gRPC ask for a free one.
 os.environ.setdefault("CORRAL_GRPC_PORT", "0")

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-#: Long for a machine that does much else; whoever waits is woken much earlier.
-PATIENCE_SECONDS = 20.0
+#: Long for a machine on which everything takes ten times as long; whoever waits is woken much earlier.
+PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 0.01
 
 

@@ -111,7 +111,7 @@ class Release:
                 yield f"http://127.0.0.1:{local[1]}"
             finally:
                 process.terminate()
-                process.wait(timeout=30)
+                process.wait(timeout=60)
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:

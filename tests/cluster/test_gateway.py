@@ -288,7 +288,7 @@ def test_B13_who_waits_at_a_gateway_that_ends_is_told_so_and_goes_on_at_another(
             assert (rest[-1][1], rest[-1][2]["reason"]) == ("finished", "Completed")
             ended = other.get(calling.result().headers["location"], params=WAIT).json()
             assert ended["status"]["reason"] == "Completed"
-            assert ending.process.wait(timeout=30) == 0
+            assert ending.process.wait(timeout=60) == 0
 
 
 def test_B13_lists_have_stable_pages(gateway: Gateway) -> None:

@@ -102,9 +102,9 @@ def test_B3_a_call_whose_time_is_over_cancels_its_task(client: GatewayClient) ->
     began = time.monotonic()
     with pytest.raises(TimedOutError):
         client.run("shell", command=SLEEP, timeout=5)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     (task,) = client.tasks()
-    assert client.wait(task.metadata.uid or "", timeout=30).reason is Reason.CANCELLED
+    assert client.wait(task.metadata.uid or "", timeout=60).reason is Reason.CANCELLED
 
 
 def test_M13_many_at_once_without_threads(gateway: Gateway, key: str) -> None:
@@ -134,11 +134,11 @@ def test_B4_a_budget_of_tasks_at_once_is_given_back_as_soon_as_one_ends(gateway:
         assert refused.value.reason == "BudgetExhausted"
         assert "concurrentTasks: 2 of 2 are used" in refused.value.detail
         client.cancel(held[0])
-        assert client.wait(held[0], timeout=30).reason is Reason.CANCELLED
+        assert client.wait(held[0], timeout=60).reason is Reason.CANCELLED
         for _ in range(3):
             assert client.run("calculator", expression="6*7").result == 42
         client.cancel(held[1])
-        client.wait(held[1], timeout=30)
+        client.wait(held[1], timeout=60)
     with gateway.http(gateway.key("bounded")) as http:
         (standing,) = [
             one for one in http.get("/v1/budget").json()["budgets"] if one["name"] == "concurrentTasks"
@@ -215,4 +215,4 @@ def test_M13_tasks_are_listed_and_cancelled(
     assert listed.status == 0
     assert uid in listed.out
     assert command("tasks", "cancel", uid, env=env).status == 0
-    assert client.wait(uid, timeout=30).reason is Reason.CANCELLED
+    assert client.wait(uid, timeout=60).reason is Reason.CANCELLED

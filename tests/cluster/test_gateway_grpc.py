@@ -289,7 +289,7 @@ async def test_S1_tools_are_those_of_the_namespace(clustered: Door, caller: str,
             found = await stub.DiscoverTools(pb.DiscoverToolsRequest(), metadata=metadata)
             return "over-grpc" in {tool.name for tool in found.tools}
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await there():
                 await asyncio.sleep(0.1)
         response = await stub.ExecuteTask(request_for({"tool": "over_grpc"}), metadata=metadata, timeout=60)

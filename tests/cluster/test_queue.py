@@ -93,7 +93,7 @@ def test_B3_a_pool_that_refuses_says_when_to_come_back(tenant: Tenant, operator:
     tenant.create("SandboxPool", "pool", spec={"replicas": 0, "whenEmpty": "Refuse"})
     tenant.pool_is_full(0)
     _ = tenant.pods
-    task = tenant.ended(_calculate(tenant), seconds=10)
+    task = tenant.ended(_calculate(tenant))
     assert reason_of(task) == "QuotaExceeded"
     assert task["status"]["retryAfterSeconds"] > 0
     assert "whenEmpty is Refuse" in task["status"]["message"]

@@ -280,7 +280,7 @@ async def test_B15_only_regular_files_of_the_workspace_are_given_out(lab: Lab) -
         "",
         "dir/f\0",
     ]
-    async with lab.sandbox() as sandbox, asyncio.timeout(30):
+    async with lab.sandbox() as sandbox, asyncio.timeout(60):
         assert (await run_in(sandbox, request(shell(made)))).reason == "Completed"
         for path in names:
             with pytest.raises(RequestRefusedError) as refused:

@@ -131,7 +131,7 @@ async def test_one_owner_for_life(lab: Lab) -> None:
 async def test_one_execution_at_a_time(lab: Lab) -> None:
     async with lab.sandbox() as sandbox:
         owner = Owner("busy")
-        first = request(shell("echo up; sleep 0.5; echo end"), owner=owner)
+        first = request(shell("echo up; sleep 60"), owner=owner)
         await sandbox.start(first)
         await until_printed(sandbox, "up")
         second = await run_in(sandbox, request(shell("echo no"), owner=owner))
@@ -276,8 +276,8 @@ async def test_kill_is_told_as_the_sandbox_s_failure(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "reason"),
     [
-        ("sleep 60", {"wall_seconds": 0.3}, "DeadlineExceeded"),
-        ("sleep 60", {"idle_seconds": 0.3}, "IdleTimeout"),
+        ("sleep 60", {"wall_seconds": 1.5}, "DeadlineExceeded"),
+        ("sleep 60", {"idle_seconds": 1.5}, "IdleTimeout"),
         ("yes", {"output_bytes": 10_000}, "OutputLimit"),
         ("while :; do :; done", {"cpu_seconds": 1.0}, "CPULimit"),
         ("tail /dev/zero", {"memory_bytes": 64 * MIB}, "OutOfMemory"),

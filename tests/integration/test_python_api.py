@@ -16,6 +16,7 @@ from corral.api import AgentTask, Frame, Output, Phase, Problem, Progress, Reaso
 from corral.catalogue import Catalogue
 from corral.client import AsyncClient, Client, DirectorySecrets, build_task
 from corral.policy import Policy
+from corral.sandbox.embedded import EmbeddedBackend
 
 
 def test_M13_three_lines_are_enough() -> None:
@@ -239,9 +240,11 @@ async def test_the_task_deadline_spans_all_of_it() -> None:
             {"name": "slow", "tool": "shell", "arguments": {"command": "echo on; sleep 60"}},
             {"name": "never", "tool": "calculator", "arguments": {"expression": "2"}},
         ],
-        "activeDeadlineSeconds": 1,
+        "activeDeadlineSeconds": 2,
     }
-    async with AsyncClient(waiting=0) as client:
+    # Sandboxes that are ready: on a slow machine a whole deadline would be over before a cold one is.
+    async with EmbeddedBackend(waiting=2) as backend, AsyncClient(backend=backend) as client:
+        await backend.warm_up()
         task = await client.run_task(AgentTask.model_validate({"metadata": {"name": "d"}, "spec": spec}))
     assert task.reason is Reason.DEADLINE_EXCEEDED
     assert [(e.name, e.reason) for e in task.executions] == [

@@ -113,7 +113,7 @@ async def test_B15_what_nobody_ends_asks_a_silent_store_nothing(monkeypatch: pyt
         began = time.monotonic()
         del writer
         gc.collect()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         await store.close()
 
 

@@ -200,7 +200,7 @@ async def test_M8_a_database_that_goes_away_refuses_new_work_and_is_taken_up_aga
         assert problem(await caller.post("/v1/tasks", json=CALCULATE)) == (503, "AuditUnavailable")
         assert (await caller.get("/health")).json()["status"] == "degraded"
         await order("ALTER DATABASE of_a_test ALLOW_CONNECTIONS true")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await caller.get("/health")).json()["status"] != "healthy":
                 await asyncio.sleep(0.05)
         assert (await caller.post("/v1/tasks?wait=60s", json=CALCULATE)).status_code == 201

@@ -1,14 +1,19 @@
 """Ctrl-C and its like: in good order the first time, at once the second, and nothing stays."""
 
 import json
+import os
+import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from eventually import eventually
 from integration.cli.harness import Corral, Terminal, is_running
+from integration.sandbox.hosts_view import parent_of, with_marker
 
 if TYPE_CHECKING:
     import subprocess
@@ -58,7 +63,7 @@ def test_the_task_is_cancelled_with_its_output_so_far(
     until_started(process, mark)
 
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
 
     task = json.loads(out)["status"]
     assert process.returncode == status
@@ -68,15 +73,33 @@ def test_the_task_is_cancelled_with_its_output_so_far(
     assert not is_running(mark)
 
 
+@contextmanager
+def stopped_runner_of(mark: str) -> Iterator[None]:
+    """Stop the first process of the sandbox in which a tool sleeps, so that meanwhile nothing there is ended."""
+    (pid,) = with_marker(f"sleep\0{mark}\0")
+    while not re.search(r"^NSpid:.*\t1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
+        pid = parent_of(pid)
+    runner = os.pidfd_open(pid)
+    signal.pidfd_send_signal(runner, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(runner, signal.SIGCONT)
+        os.close(runner)
+
+
 def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing(corral: Corral, mark: str) -> None:
     process = corral.start("run", "shell", f"command={STUBBORN % mark}", "-o", "json")
     until_started(process, mark)
     assert process.stderr is not None
 
-    process.send_signal(signal.SIGINT)
-    assert process.stderr.readline().startswith("note: cancelling")
-    process.send_signal(signal.SIGINT)
-    out, _err = process.communicate(timeout=20)
+    # Else the task would have ended half a second after the first signal, which may be before the second.
+    with stopped_runner_of(mark):
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().startswith("note: cancelling")
+        process.send_signal(signal.SIGINT)
+        out, _err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert out == ""  # it did not wait for the task's end
@@ -88,7 +111,7 @@ def test_a_killed_corral_leaves_nothing(corral: Corral, mark: str) -> None:
     until_started(process, mark)
 
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
 
     eventually(lambda: is_running(mark), lambda running: not running)
 
@@ -106,7 +129,7 @@ def test_many_tasks_are_cancelled_and_those_that_had_ended_keep_their_results(
     until_started(process, mark)
 
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert [line.split()[:4] for line in out.splitlines()[1:]] == [

@@ -103,7 +103,7 @@ def test_tasks_run_at_the_same_time(corral: Corral, tmp_path: Path) -> None:
     for name, other in (("left", "right"), ("right", "left")):
         manifest = yaml.safe_load(TASK % (name, "shell", json.dumps({"command": meet % (name, other)})))
         manifest["spec"]["workspace"] = {"hostPath": str(tmp_path / "shared")}
-        manifest["spec"]["limits"] = {"timeout": "20s"}
+        manifest["spec"]["limits"] = {"timeout": "60s"}
         manifests.append(manifest)
     corral.write("both.yaml", yaml.safe_dump_all(manifests))
     if os.geteuid() == 0:

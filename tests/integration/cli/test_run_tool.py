@@ -44,11 +44,11 @@ def test_a_tool_that_fails_ends_with_1_and_says_why(corral: Corral) -> None:
 
 
 def test_M2_a_limit_that_ends_a_tool_is_named_with_the_option_that_raises_it(corral: Corral) -> None:
-    ended = corral("run", "shell", "command=echo started; sleep 60", "--limit", "timeout=300ms")
+    ended = corral("run", "shell", "command=echo started; sleep 60", "--limit", "timeout=1500ms")
 
     assert (ended.status, ended.out) == (1, "started\n")
     assert "failed: DeadlineExceeded" in ended.err
-    assert "  limit: timeout=300ms" in ended.err
+    assert "  limit: timeout=1.5s" in ended.err
     assert "  remedy: Raise --limit timeout=…" in ended.err
 
 

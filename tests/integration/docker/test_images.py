@@ -74,8 +74,8 @@ async def test_a_program_s_json_is_its_result(run: Any) -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "reason"),
     [
-        ("echo before; sleep 60", {"timeout": "1s"}, "DeadlineExceeded"),
-        ("echo before; sleep 60", {"idleTimeout": "1s"}, "IdleTimeout"),
+        ("echo before; sleep 60", {"timeout": "2s"}, "DeadlineExceeded"),
+        ("echo before; sleep 60", {"idleTimeout": "2s"}, "IdleTimeout"),
         ("echo before; while :; do echo yes; done", {"output": "10Ki"}, "OutputLimit"),
         ("echo before; tail /dev/zero", {"memory": "64Mi", "disk": "16Mi"}, "OutOfMemory"),
         ("echo before; while :; do :; done", {"cpuTime": "1s"}, "CPULimit"),

@@ -80,6 +80,7 @@ def test_M8_a_full_disk_refuses_new_work_says_so_and_loses_nothing_that_runs(tmp
         with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as caller:
             running = {"tool": "shell", "arguments": {"command": "sleep 3; echo kept"}}
             uid = caller.post("/v1/tasks", json=running).json()["metadata"]["uid"]
+            eventually(lambda: caller.get(f"/v1/tasks/{uid}").json().get("status", {}).get("startTime"))
             filler = _fill(data)
             refused = eventually(
                 lambda: caller.post("/v1/tasks", json=CALCULATE), lambda answer: answer.status_code == 503
@@ -170,7 +171,7 @@ async def test_B13_grpc_says_that_it_does_not_serve_while_nothing_can_be_written
             return whole.status, service.status, own.healthy
 
         async def until(wanted: tuple[int, int, bool]) -> None:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await said() != wanted:
                     await caller.post("/v1/tasks", json=CALCULATE, headers={"User-Agent": "x" * 250})
 

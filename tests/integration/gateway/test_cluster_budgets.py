@@ -11,6 +11,7 @@ from corral.cluster.port import AGENT_TASKS
 from corral_gateway.budgets import budgets as budgets_module
 from eventually import eventually_async
 from integration.gateway.running import CALCULATE, Gateway, gateway_before, problem
+from integration.gateway.test_breakers import breakers_of
 from integration.gateway.test_budgets import standing
 from unit.gateway.cluster_server import TaskServer
 
@@ -103,8 +104,10 @@ async def test_B4_a_caller_who_floods_is_told_so_as_on_one_machine(tmp_path: Pat
 
 async def test_B4_a_circuit_closes_again_after_one_task_that_went_well(tmp_path: Path) -> None:
     server = TaskServer()
-    settings: dict[str, Any] = {"CORRAL_BREAKER_FAILURES": 2, "CORRAL_BREAKER_SECONDS": 1}
+    settings: dict[str, Any] = {"CORRAL_BREAKER_FAILURES": 2, "CORRAL_BREAKER_SECONDS": 30}
     async with gateway_before(server, tmp_path, **settings) as gateway, await gateway.caller() as client:
+        now = [0.0]
+        breakers_of(gateway)._clock = lambda: now[0]
         for _ in range(2):
             uid = uid_of(await client.post("/v1/tasks", json=CALCULATE))
             server.end(uid, Reason.SANDBOX_FAILED)
@@ -115,11 +118,10 @@ async def test_B4_a_circuit_closes_again_after_one_task_that_went_well(tmp_path:
             answer = await client.post("/v1/tasks", json=CALCULATE)
             return uid_of(answer) if answer.status_code == 202 else None
 
-        probing = None
-        async with asyncio.timeout(20):
-            while probing is None:
-                await asyncio.sleep(0.1)
-                probing = await probe()
+        assert await probe() is None
+        now[0] = 30.0
+        probing = await probe()
+        assert probing is not None
         assert await probe() is None  # one alone tries
         end(server, probing)
         await ended(gateway)

@@ -40,10 +40,10 @@ class Remote:
         return self.corral("--gateway", self.url, *arguments, stdin=stdin, env={**self.env, **(env or {})})
 
     def task(self, command: str = SLEEPING) -> tuple[str, str]:
-        """Have a task made, and wait until it has begun; return its id and its name."""
+        """Have a task made, and wait until it has printed something; return its id and its name."""
         made = self.client.submit("shell", command=command)
         uid = made.metadata.uid or ""
-        eventually(lambda: list(self.client.events(uid, follow=False)))
+        eventually(lambda: list(self.client.logs(uid, follow=False)))
         return uid, made.metadata.name or ""
 
     @contextmanager

@@ -224,10 +224,14 @@ async def test_A9_a_reader_who_does_not_read_holds_little_and_not_for_long() -> 
 
 async def test_A9_a_reader_who_reads_slowly_but_does_is_served(tmp_path: Path) -> None:
     produced: list[int] = []
-    async with served(endless(produced, asyncio.Event())) as careful:
+    limits = replace(SHORT, slow_seconds=1)
+    async with served(endless(produced, asyncio.Event()), limits) as careful:
         reader, _ = await careful.connect(GET)
-        while sum(produced) < 32 << 20:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while sum(produced) < 32 << 20 or loop.time() < began + 1.3 * limits.slow_seconds:
             await reader.readexactly(1 << 18)
+            await asyncio.sleep(0.005)
         assert careful.refused == []
 
 
@@ -292,8 +296,8 @@ async def test_A9_a_body_that_stops_is_no_fault_of_the_gateway(
         head = f"POST /v1/tasks HTTP/1.1\r\nX-API-Key: {key}\r\nContent-Length: 100\r\n\r\n{{"
         slow, _ = await careful.connect(head.encode())
         assert status(await slow.read()) == (408, "RequestTimeout")
-        _, writer = await careful.connect(head.encode())
         await eventually_async(lambda: 'reason="ClientDisconnected"} 1.0' in gateway.metrics_text)
+        _, writer = await careful.connect(head.encode())
         writer.close()
         await eventually_async(lambda: 'reason="ClientDisconnected"} 2.0' in gateway.metrics_text)
     assert "Traceback" not in caplog.text

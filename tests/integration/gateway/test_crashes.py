@@ -53,7 +53,7 @@ def test_B1_a_request_that_is_sent_again_after_a_crash_makes_one_task(
         expected = "SandboxFailed" if point == "_run_on" else "Completed"
         assert again.json()["status"]["reason"] == expected
         assert send(url).json() == again.json()
-        items = httpx.get(f"{url}/v1/tasks", headers={"X-API-Key": key}).json()["items"]
+        items = httpx.get(f"{url}/v1/tasks", headers={"X-API-Key": key}, timeout=60).json()["items"]
         assert items == [again.json()]
 
 
@@ -74,7 +74,7 @@ def read_events(
 def test_B8_events_that_were_told_keep_their_numbers_after_a_crash(tmp_path: Path) -> None:
     with serving(tmp_path) as (url, _, process):
         headers = {"X-API-Key": new_key(tmp_path)}
-        where = httpx.post(f"{url}/v1/tasks", json=_COUNT, headers=headers).headers["location"]
+        where = httpx.post(f"{url}/v1/tasks", json=_COUNT, headers=headers, timeout=60).headers["location"]
         told = read_events(url, where, headers, 12)
         process.kill()
         process.wait(timeout=60)
@@ -92,18 +92,20 @@ def test_B13_what_an_execution_did_before_the_crash_stays_known(tmp_path: Path) 
     steps = [{"name": "first", **CALCULATE}, {"name": "second", **_COUNT}]
     with serving(tmp_path) as (url, _, process):
         headers = {"X-API-Key": new_key(tmp_path)}
-        where = httpx.post(f"{url}/v1/tasks", json={"steps": steps}, headers=headers).headers["location"]
+        where = httpx.post(f"{url}/v1/tasks", json={"steps": steps}, headers=headers, timeout=60).headers[
+            "location"
+        ]
         # An event of the second step is told after it is kept, and with it how the task stood then.
         read_events(url, where, headers, 6)
         eventually(
-            lambda: httpx.get(f"{url}{where}", headers=headers).json()["status"]["executions"],
+            lambda: httpx.get(f"{url}{where}", headers=headers, timeout=60).json()["status"]["executions"],
             lambda executions: len(executions) == 2,
         )
         read_events(url, where, headers, 10)
         process.kill()
         process.wait(timeout=60)
     with serving(tmp_path) as (url, _, _):
-        status = httpx.get(f"{url}{where}", headers=headers).json()["status"]
+        status = httpx.get(f"{url}{where}", headers=headers, timeout=60).json()["status"]
         first, second = status["executions"]
         assert (first["reason"], first["result"]) == ("Completed", 42)
         assert second["reason"] == status["reason"] == "SandboxFailed"

@@ -12,8 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from corral.api import Reason
+from corral.client import AsyncClient
 from corral.grpc.v1 import agent_pb2 as pb
 from corral.grpc.v1 import agent_pb2_grpc as pb_grpc
+from corral.sandbox.embedded import EmbeddedBackend
 from corral_gateway.identity.roles import Role
 from eventually import eventually_async
 from integration.gateway.calling import Door, grpc_of, refused, request_for
@@ -44,9 +46,19 @@ async def begun(call: Any) -> None:
             return
 
 
+@pytest.fixture
+async def warm(tmp_path: Path) -> AsyncIterator[Door]:
+    """A gateway whose sandboxes wait: on a slow machine a whole deadline would be over before a cold one is."""
+    async with EmbeddedBackend(waiting=2) as backend:
+        await backend.warm_up()
+        client = AsyncClient(backend=backend)
+        async with gateway_in(tmp_path, client=client) as gateway, grpc_of(gateway) as served:
+            yield served
+
+
 @pytest.mark.parametrize("how", ["cancel", "disconnect", "deadline"])
-async def test_S1_a_stream_that_nobody_reads_any_more_ends_its_task(door: Door, how: str) -> None:
-    metadata = await door.metadata()
+async def test_S1_a_stream_that_nobody_reads_any_more_ends_its_task(warm: Door, how: str) -> None:
+    door, metadata = warm, await warm.metadata()
     async with door.channel() as channel:
         timeout = 3 if how == "deadline" else None
         call = pb_grpc.AgentServiceStub(channel).StreamExecuteTask(
@@ -74,7 +86,7 @@ async def test_S1_a_call_that_nobody_waits_for_ends_its_task(door: Door, how: st
     metadata = await door.metadata()
     async with door.stub() as stub:
         call = stub.ExecuteTask(
-            request_for(SLEEP), metadata=metadata, timeout=1 if how == "deadline" else None
+            request_for(SLEEP), metadata=metadata, timeout=2 if how == "deadline" else None
         )
         waiting = asyncio.ensure_future(call)
         if how == "cancel":

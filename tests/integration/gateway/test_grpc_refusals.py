@@ -158,6 +158,7 @@ async def test_M7_the_caller_is_known_before_the_message_is_read(door: Door) -> 
 
 async def test_A10_a_caller_who_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     async with gateway_in(tmp_path, CORRAL_RATE_LIMIT_CALLER="1/minute") as gateway, grpc_of(gateway) as door:
+        gateway.hold_windows()
         metadata = await door.metadata()
         async with door.stub() as stub:
             call = stub.GetCapabilities(pb.GetCapabilitiesRequest(), metadata=metadata)

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy import text as sql
 
 from corral.api import PermissionLevel
+from corral_gateway.identity import key_cache
 from corral_gateway.identity.api_key import make_key, rotated
 from corral_gateway.identity.caller import Reach
 from corral_gateway.identity.roles import Role, Scope
@@ -114,8 +115,11 @@ async def test_M5_the_prefix_of_one_key_does_nothing_for_the_secret_of_another(g
 
 
 async def test_M5_no_request_waits_for_the_database_to_know_a_key_and_no_wrong_key_costs_a_query(
-    gateway: Gateway,
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Longer than a request takes on any machine: else a slow one would look for news with each.
+    for pause in ("_STALE_SECONDS", "_UNKNOWN_SECONDS"):
+        monkeypatch.setattr(key_cache, pause, 5.0)
     queries: list[str] = []
     database = gateway.keys._database
     event.listen(
@@ -126,7 +130,6 @@ async def test_M5_no_request_waits_for_the_database_to_know_a_key_and_no_wrong_k
     async with await gateway.caller() as client:
         assert (await client.get("/v1/tools")).status_code == 200
         queries.clear()
-        # More than one would be one each; a slow machine may look for news now and then.
         for _ in range(100):
             assert (await client.get("/v1/tools")).status_code == 200
         assert len([one for one in queries if "api_keys " in one]) == 0, queries
@@ -134,7 +137,8 @@ async def test_M5_no_request_waits_for_the_database_to_know_a_key_and_no_wrong_k
         queries.clear()
         for _ in range(100):
             assert (await stranger.get("/v1/tools")).status_code in {401, 429}
-        assert len(queries) < 50, queries
+        # Of keys: what the audit writes meanwhile comes in more and smaller pieces where the machine is slow.
+        assert len([one for one in queries if "api_keys" in one]) < 50, queries
 
 
 async def test_M5_when_a_key_was_last_used_is_written_down(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def open_requests(gateway: Gateway) -> int:
 
 
 async def test_A9_a_request_that_hangs_is_answered_once_and_goes_on_unheard(tmp_path: Path) -> None:
-    async with gateway_in(tmp_path, CORRAL_REQUEST_SECONDS=0.3) as gateway, await gateway.caller() as client:
+    async with gateway_in(tmp_path, CORRAL_REQUEST_SECONDS=1.5) as gateway, await gateway.caller() as client:
         where, fifo = await hanging(tmp_path, client)
         asking = asyncio.create_task(client.get(where))
         await eventually_async(lambda: 'reason="RequestOverdue"' in gateway.metrics_text)

@@ -13,6 +13,7 @@ from integration.gateway.running import CALCULATE, gateway_in, problem
 
 async def test_M6_each_caller_has_a_limit_and_is_told_where_they_stand(tmp_path: Path) -> None:
     async with gateway_in(tmp_path, CORRAL_RATE_LIMIT_CALLER="3/hour") as gateway:
+        gateway.hold_windows()
         busy, other = await gateway.caller("busy"), await gateway.caller("other")
         async with busy, other:
             told = [(await busy.get("/v1/tools")).headers for _ in range(3)]
@@ -29,6 +30,7 @@ async def test_M6_each_caller_has_a_limit_and_is_told_where_they_stand(tmp_path:
 
 async def test_M6_all_callers_together_have_one(tmp_path: Path) -> None:
     async with gateway_in(tmp_path, CORRAL_RATE_LIMIT_GLOBAL="2/hour") as gateway:
+        gateway.hold_windows()
         answers = []
         for name in ("one", "two", "three"):
             async with await gateway.caller(name) as client:
@@ -45,6 +47,7 @@ async def test_S4_a_tool_has_the_limit_of_its_manifest_whichever_way_it_is_calle
     tmp_path: Path, way: str
 ) -> None:
     async with gateway_in(tmp_path) as gateway:
+        gateway.hold_windows()
         catalogue = gateway.services.tools.catalogue("admin")
         wire = catalogue.get("calculator").to_wire()
         wire["metadata"]["name"] = "seldom"
@@ -74,6 +77,7 @@ async def test_A3_what_executes_answers_as_the_document_says_where_it_has_a_limi
         "execute": ("/tools/execute", {"tool_name": "calculator", "parameters": {"expression": "1"}}),
     }[way]
     async with gateway_in(tmp_path, rate_limit_requests=10) as gateway, await gateway.caller() as client:
+        gateway.hold_windows()
         for _ in range(10):
             assert (await client.post(path, json=body)).status_code < 300
         refused = await client.post(path, json=body)
@@ -87,6 +91,7 @@ async def test_A3_what_executes_answers_as_the_document_says_where_it_has_a_limi
 
 async def test_M6_a_route_has_a_limit_for_each_caller(tmp_path: Path) -> None:
     async with gateway_in(tmp_path, CORRAL_RATE_LIMIT_ROUTES="GET /v1/tools=1/hour") as gateway:
+        gateway.hold_windows()
         one, two = await gateway.caller("one"), await gateway.caller("two")
         async with one, two:
             assert (await one.get("/v1/tools")).status_code == 200
@@ -114,6 +119,7 @@ async def test_M6_a_caller_who_floods_takes_nothing_from_the_limit_of_all(tmp_pa
         "CORRAL_RATE_LIMIT_GLOBAL": "10/hour",
     }
     async with gateway_in(tmp_path, **limits) as gateway:
+        gateway.hold_windows()
         flooder, other = await gateway.caller("flooder"), await gateway.caller("other")
         async with flooder, other:
             flood = [(await flooder.get("/v1/tools")).status_code for _ in range(50)]

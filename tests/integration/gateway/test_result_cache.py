@@ -80,6 +80,7 @@ async def test_M7_another_callers_another_versions_and_what_failed_are_not_used_
 
 
 async def test_M7_limits_hold_for_what_is_used_again(gateway: Gateway) -> None:
+    gateway.hold_windows()
     await register(gateway, "cached", **_CACHED, rateLimit={"requestsPerMinute": 2})
     async with await gateway.caller() as client:
         assert [(await call(client, "cached")).status_code for _ in range(3)] == [200, 200, 429]

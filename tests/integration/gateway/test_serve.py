@@ -25,7 +25,7 @@ def test_M5_the_first_start_prints_an_admins_key_and_no_other_start_does(tmp_pat
         assert answer.json()["status"]["reason"] == "Completed"
     with serving(tmp_path) as (url, log, _):
         assert "corral_" not in log.read_text()
-        assert httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"][0] == answer.json()
+        assert httpx.get(f"{url}/v1/tasks", headers=headers, timeout=60).json()["items"][0] == answer.json()
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0
 
 
@@ -34,14 +34,14 @@ def test_M5_keys_are_made_listed_and_revoked_while_the_gateway_serves(tmp_path: 
         made = corral(tmp_path, "keys", "create", "ci-bot", "--role", "viewer", "--days", "90")
         key = made.stdout.strip()
         headers = {"X-API-Key": key}
-        assert httpx.get(f"{url}/v1/tools", headers=headers).status_code == 200
-        assert httpx.post(f"{url}/v1/tasks", json=CALCULATE, headers=headers).status_code == 403
+        assert httpx.get(f"{url}/v1/tools", headers=headers, timeout=60).status_code == 200
+        assert httpx.post(f"{url}/v1/tasks", json=CALCULATE, headers=headers, timeout=60).status_code == 403
         prefix = key.split("_")[1]
         assert re.search(
             rf"^{prefix}  viewer +ci-bot  until ", corral(tmp_path, "keys", "list").stdout, re.MULTILINE
         )
         assert corral(tmp_path, "keys", "revoke", prefix).returncode == 0
-        assert httpx.get(f"{url}/v1/tools", headers=headers).status_code == 401
+        assert httpx.get(f"{url}/v1/tools", headers=headers, timeout=60).status_code == 401
         assert key not in corral(tmp_path, "keys", "list").stdout
     again = corral(tmp_path, "keys", "revoke", prefix)
     assert (again.returncode, again.stdout) == (2, "")
@@ -53,9 +53,9 @@ def test_B13_a_gateway_that_is_told_to_end_writes_how_its_tasks_ended(tmp_path: 
     with serving(tmp_path) as (url, log, _):
         (key,) = re.findall(r"corral_[0-9a-f]{12}_\S{43}", log.read_text())
         headers = {"X-API-Key": key}
-        assert httpx.post(f"{url}/v1/tasks", json=SLEEP, headers=headers).status_code == 202
+        assert httpx.post(f"{url}/v1/tasks", json=SLEEP, headers=headers, timeout=60).status_code == 202
     with serving(tmp_path) as (url, _, _):
-        (task,) = httpx.get(f"{url}/v1/tasks", headers=headers).json()["items"]
+        (task,) = httpx.get(f"{url}/v1/tasks", headers=headers, timeout=60).json()["items"]
     assert task["status"]["reason"] == "Cancelled", task["status"]["message"]
 
 
@@ -74,8 +74,8 @@ def test_M9_metrics_have_a_port_of_their_own_and_need_no_key(tmp_path: Path) -> 
         assert taken.returncode == 2
         assert f"CORRAL_METRICS_PORT: {port} cannot be listened on" in taken.stderr
     with serving(tmp_path, port) as (url, _, _):
-        assert "agent_core_tasks" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        assert httpx.get(f"{url}/metrics").status_code == 404
+        assert "agent_core_tasks" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        assert httpx.get(f"{url}/metrics", timeout=60).status_code == 404
 
 
 def test_M5_a_setting_that_is_wrong_is_refused_by_its_name(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_M5_where_output_is_kept_no_key_is_printed(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CORRAL_FIRST_KEY=false\n")
     with serving(tmp_path) as (url, log, _):
         key = corral(tmp_path, "keys", "create", "admin", "--role", "admin").stdout.strip()
-        assert httpx.get(f"{url}/v1/tools", headers={"X-API-Key": key}).status_code == 200
+        assert httpx.get(f"{url}/v1/tools", headers={"X-API-Key": key}, timeout=60).status_code == 200
         assert re.search(r"corral_[0-9a-f]{12}_", log.read_text()) is None
 
 

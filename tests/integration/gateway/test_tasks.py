@@ -123,7 +123,7 @@ async def test_M5_a_task_is_cancelled_and_keeps_what_it_printed(gateway: Gateway
             items = (await client.get("/v1/tasks", params={"phase": "Running"})).json()["items"]
             return len(items) == 1
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await begun():
                 await asyncio.sleep(0.02)
         assert (await client.delete(where)).status_code == 202

@@ -93,7 +93,7 @@ async def test_W5_keys_rotate_while_the_gateway_serves_and_serve_on_while_their_
             "audiences": ["corral"],
             "algorithms": ["RS256"],
             "jwksUrl": f"http://127.0.0.1:{server.server_port}/keys",
-            "refetchSeconds": 1,
+            "refetchSeconds": 60,
         }
         async with gateway_in(tmp_path, CORRAL_JWT_ISSUERS=[issuer]) as gateway:
             old = token("RS256", {"kid": "one"})

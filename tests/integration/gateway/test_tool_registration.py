@@ -135,13 +135,13 @@ async def test_S6_tools_outlive_the_gateway_and_are_known_to_others_on_the_same_
     async with gateway_in(tmp_path) as one, gateway_in(tmp_path) as two:  # noqa: SIM117 - a client is of one of the two
         async with await one.caller("admin", Role.TOOL_ADMIN) as admin, await two.caller("other") as other:
             await admin.post("/v1/tools", json=tool("mine"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "mine" not in (await other.get("/tools/list")).json():
                     await asyncio.sleep(0.05)
             assert (await call(other, "mine"))["output"] == "Hello, you"
             await admin.delete("/v1/tools/mine")
             await admin.post("/v1/tools", json=tool("kept"))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "mine" in (await other.get("/tools/list")).json():
                     await asyncio.sleep(0.05)
     async with gateway_in(tmp_path) as again, await again.caller("other") as other:

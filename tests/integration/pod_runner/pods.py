@@ -23,7 +23,7 @@ from integration.sandbox import cramped
 from integration.sandbox.serving import READ_TOKEN, START_TOKEN, Peer
 
 MIB = 1 << 20
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 60
 _PORT = 7070
 _TESTS = Path(__file__).parents[2]
 #: As the Dockerfile's entry point has it.

@@ -135,7 +135,7 @@ def listen_where_all_can_see() -> None:
     listener.listen()
     ctypes.CDLL(None).shmget(0x5EC, 4096, 0o1666)
     print("up", flush=True)
-    time.sleep(30)
+    time.sleep(600)
 
 
 def reach_neighbour() -> list[str]:

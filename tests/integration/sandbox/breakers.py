@@ -137,7 +137,7 @@ def fill_three_places() -> None:
         for number in range(7):
             with open(f"{directory}/{number}", "wb") as file:
                 file.write(bytes(1 << 20))
-    time.sleep(10)
+    time.sleep(60)
 
 
 def make_many_files() -> None:
@@ -147,7 +147,7 @@ def make_many_files() -> None:
     print("before", flush=True)
     for number in range(20_000):
         os.close(os.open(f"/tmp/{number}", os.O_CREAT | os.O_WRONLY))
-    time.sleep(10)
+    time.sleep(60)
 
 
 def write_large_file() -> None:
@@ -232,8 +232,8 @@ def burn_in_forgotten_children() -> None:
             pass
 
 
-def burn_and_count_pauses(seconds: float) -> int:
-    """Return how often this process was stopped and continued."""
+def burn_and_count_pauses(seconds: float, enough: int = 0) -> int:
+    """Return how often this process was stopped and continued; wait for that a minute if it was not enough."""
     import signal
     import time
 
@@ -244,8 +244,8 @@ def burn_and_count_pauses(seconds: float) -> int:
         pauses += 1
 
     signal.signal(signal.SIGCONT, note)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while time.monotonic() < began + (seconds if pauses >= enough else 60):
         pass
     return pauses
 
@@ -298,9 +298,12 @@ def start_many_and_return() -> int:
     import threading
     import time
 
-    threads = [threading.Thread(target=time.sleep, args=(0.3,)) for _ in range(40)]
+    all_are_there = threading.Event()
+    threads = [threading.Thread(target=all_are_there.wait, daemon=True) for _ in range(40)]
     for thread in threads:
         thread.start()
+    time.sleep(0.3)
+    all_are_there.set()
     for thread in threads:
         thread.join()
     return len(threads)
@@ -327,7 +330,7 @@ def use_something() -> None:
     import subprocess
     import time
 
-    sleepers = [subprocess.Popen(["/bin/sleep", "0.5"]) for _ in range(2)]
+    sleepers = [subprocess.Popen(["/bin/sleep", "60"]) for _ in range(2)]
     held = b"\1" * (50 << 20)
     until = time.process_time() + 0.2
     while time.process_time() < until:
@@ -335,7 +338,9 @@ def use_something() -> None:
     with open("written", "wb") as file:
         file.write(bytes(3 << 20))
     print("0123456789", flush=True)
+    time.sleep(0.3)
     for sleeper in sleepers:
+        sleeper.kill()
         sleeper.wait()
     os.unlink("written")
     assert len(held)

@@ -9,7 +9,7 @@ def hold() -> None:
     import time
 
     print("full", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def open_files() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 START_TOKEN, READ_TOKEN = "start-7f3a", "read-91bc"
-_PATIENCE_SECONDS = 20
+_PATIENCE_SECONDS = 60
 
 
 class Peer:

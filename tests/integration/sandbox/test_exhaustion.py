@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from corral.sandbox import execution
 from integration.sandbox import exhausters
 from integration.sandbox.canary import Canary
 from sandboxes import MIB, Lab, function, request, run_in, until_printed
@@ -81,7 +82,10 @@ async def test_descriptors_on_their_way_are_the_one_thing_that_neighbours_miss(c
 
 
 @pytest.mark.parametrize("case", FLOODERS)
-async def test_a_flood_keeps_nobody_from_the_deadline(lab: Lab, canary: Canary, case: str) -> None:
+async def test_a_flood_keeps_nobody_from_the_deadline(
+    lab: Lab, canary: Canary, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr(execution, "_STUCK_AFTER_SECONDS", 60.0)  # whoever ends it is not the one outside
     what = request(
         function(FLOODERS[case]), wall_seconds=1.0, output_bytes=64 * MIB, processes=64, cpu_seconds=60.0
     )
@@ -95,7 +99,7 @@ async def test_a_flood_keeps_nobody_from_the_deadline(lab: Lab, canary: Canary, 
         assert ended.reason == "DeadlineExceeded", ended.status
     # The runner itself ended it, soon after: it was not kept from its clock.
     assert ended.status.usage is not None
-    assert (ended.status.usage.wall_seconds or 99) < 4
+    assert (ended.status.usage.wall_seconds or 99) < 20
     assert len(ended.frames) < 2000
 
 

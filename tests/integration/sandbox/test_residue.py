@@ -62,7 +62,7 @@ def host(program: str, given: dict[str, Any], *arguments: str, **changes: Any) -
 
 def told(process: "subprocess.Popen[str]") -> Any:
     """Return what a host-side program says at its end."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     return json.loads(out)
 
@@ -360,7 +360,7 @@ async def main():
     before = footprint()
     for _ in range(2):
         await once()
-    tell([str(before), str(eventually(footprint, lambda now: now == before, seconds=10))])
+    tell([str(before), str(eventually(footprint, lambda now: now == before))])
 asyncio.run(main())
 """
     mark = marker()
@@ -418,7 +418,7 @@ def test_M13_nothing_stays_when_the_host_program_is_ended(
     with watched(started) as alive:
         assert alive() == len(started)
         process.send_signal(number)
-        _out, err = process.communicate(timeout=30)
+        _out, err = process.communicate(timeout=60)
         eventually(alive, lambda count: count == 0)
     assert process.returncode in {-number, 130, 1}
     assert "KeyboardInterrupt" in err or number is signal.SIGKILL

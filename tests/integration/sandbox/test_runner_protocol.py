@@ -110,7 +110,7 @@ async def test_the_same_start_again_starts_nothing(runner: Serving) -> None:
 
 async def test_another_owner_is_refused(runner: Serving) -> None:
     peer = await runner.peer()
-    await peer.send(**start_request(shell("sleep 0.2; echo mine")))
+    await peer.send(**start_request(shell("until [ -e answered ]; do sleep 0.01; done; echo mine")))
     for other in (
         start_request(shell("echo no"), uid="other"),
         start_request(shell("echo no"), ident="two", uid="other"),
@@ -121,6 +121,7 @@ async def test_another_owner_is_refused(runner: Serving) -> None:
     assert (await peer.next())["code"] == "OwnedByAnother"
     await peer.send(**start_request(shell("echo no"), ident="two"))
     assert (await peer.next())["code"] == "Busy"
+    (runner.workspace / "answered").touch()
     await peer.send(op="follow")
     frames = await peer.until("result")
     assert "".join(frame.get("data", "") for frame in frames) == "mine\n"

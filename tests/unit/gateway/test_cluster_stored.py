@@ -143,7 +143,7 @@ async def test_B4_what_the_operator_keeps_is_counted_once_by_however_many_gatewa
         uid = made.metadata.uid or ""
         those.server.end(uid, **LEFT)
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await those.keeps() != SIZE:
                 await asyncio.sleep(0.01)
         # One that starts later is told of it again.

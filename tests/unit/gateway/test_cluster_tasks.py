@@ -498,7 +498,7 @@ async def test_B1_a_task_of_another_under_the_name_of_a_key_is_never_shown() -> 
         (body,) = _stored(server)
         labels = {**body["metadata"]["labels"], "corral.dev/caller": "bob"}
         server.put(AGENT_TASKS, {**body, "metadata": {**body["metadata"], "labels": labels}})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await tasks.find("bob", _all()):
                 await asyncio.sleep(0)
         with pytest.raises(KeyUsedError):

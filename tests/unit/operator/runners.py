@@ -48,7 +48,10 @@ async def real_runner(folder: Path) -> AsyncIterator[int]:
             stdout=subprocess.DEVNULL,
         )
 
+    relays: set[asyncio.Task[None]] = set()
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(cast("asyncio.Task[None]", asyncio.current_task()))
         inside, outside = await asyncio.open_unix_connection(str(path))
         await asyncio.gather(_pump(reader, outside), _pump(inside, writer))
 
@@ -59,6 +62,8 @@ async def real_runner(folder: Path) -> AsyncIterator[int]:
         process.kill()
         process.wait()
         server.close()
+        if relays:
+            await asyncio.wait(relays, timeout=20)
         await asyncio.sleep(0.02)
 
 

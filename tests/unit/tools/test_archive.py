@@ -464,7 +464,11 @@ def test_what_is_no_archive_is_a_clear_failure(content: bytes, workspace: Path, 
             do(context, action, "a")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=60,
+)
 @given(
     format_=st.sampled_from(FORMATS),
     cut=st.floats(0, 1),

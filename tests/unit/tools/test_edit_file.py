@@ -144,7 +144,11 @@ def test_a_long_diff_is_cut_and_the_file_changed_all_the_same(workspace: Path, c
 
 
 @pytest.mark.skipif(shutil.which("patch") is None, reason="patch is not installed")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=25,
+    deadline=None,
+)
 @given(
     before=st.text("ab\n", min_size=1, max_size=40),
     new=st.text("abc\n", max_size=10),

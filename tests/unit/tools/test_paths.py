@@ -126,7 +126,7 @@ def test_a_name_that_is_not_utf8_is_shown_with_its_bytes() -> None:
     assert paths.printable("café") == "café"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     parts=st.lists(
         st.one_of(st.sampled_from(["..", ".", "", "a", "link", "up", "~", "$HOME"]), st.text(max_size=5)),

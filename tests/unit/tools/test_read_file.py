@@ -168,7 +168,7 @@ def test_A6_read_file_refuses_nul_and_empty_paths(context: ToolContext) -> None:
             read(context, path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=st.binary(max_size=300), max_lines=st.none() | st.integers(1, 10), limit=st.integers(2, 400))
 def test_A6_read_file_of_any_bytes_is_a_start_of_them_or_a_refusal(
     content: bytes, max_lines: int | None, limit: int, workspace: Path
