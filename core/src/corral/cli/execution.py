@@ -129,7 +129,8 @@ def _interruptible(cancel: asyncio.Event, observer: Observer) -> Iterator[Interr
             loop.call_soon_threadsafe(observer.interrupted)
             return
         observer.abandon()
-        # The sandboxes die with this process: bubblewrap's --die-with-parent, the end of a container's standard input.
+        # The sandboxes die with this process: bubblewrap's --die-with-parent, and the end of what its runner, or a
+        # container, reads from.
         os._exit(Exit.after_signal(number))
 
     # Not the loop's own handlers: they wait for the loop, which a reader that does not read may hold up.
