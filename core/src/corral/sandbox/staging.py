@@ -46,8 +46,8 @@ def stage(
             installation.site_packages: _STAGE / "site-packages",
         },
     )
-    # setpriv's change of user clears what --die-with-parent asks of the kernel. The second bubblewrap asks anew, but the
-    # first, which has given up CAP_KILL, ends without reaching another user's process: what ends the sandbox of a
+    # setpriv's change of user clears what --die-with-parent asks of the kernel. The second bubblewrap asks anew, but
+    # the first, which has given up CAP_KILL, ends without reaching another user's process: what ends the sandbox of a
     # process that was killed is then its runner, as the other end of its connection closes.
     arguments = [str(installation.bwrap), "--die-with-parent"]
     if "system" in profile.outer_layers_off:
