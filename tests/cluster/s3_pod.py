@@ -9,6 +9,7 @@ from pathlib import Path
 from chart.cluster import kubectl
 from chart.programs import program
 from cluster.gateway_release import image_of_python
+from cluster.plain_pod import plain_pod, wait_until_ready
 from eventually import eventually
 
 PORT = 7071
@@ -64,7 +65,7 @@ def s3_pod(namespace: str) -> Iterator[S3Pod]:
     """Run it, with the Secret that holds its keys."""
     where = ("--namespace", namespace)
     kubectl("create", *where, "-f", "-", stdin=[_secret(), _pod()])
-    kubectl("wait", *where, "--for=condition=Ready", "--timeout=90s", f"pod/{_NAME}", seconds=120)
+    wait_until_ready(namespace, _NAME)
     inside = ("--stdin", _NAME, "--", "python3", "-c", _TAKE)
     with Path(program("versitygw")).open("rb") as file:
         subprocess.run([program("kubectl"), "exec", *where, *inside], stdin=file, check=True, timeout=120)
@@ -96,32 +97,8 @@ def _secret() -> dict[str, object]:
 
 def _pod() -> dict[str, object]:
     keys = {"ROOT_ACCESS_KEY": "accessKeyId", "ROOT_SECRET_KEY": "secretAccessKey"}
-    container = {
-        "name": "main",
-        "image": image_of_python(),
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", _WAIT],
-        "env": [
-            {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}}
-            for name, key in keys.items()
-        ],
-        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": _NAME, "labels": LABELS},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 0,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [{"name": "work", "emptyDir": {}}],
-        },
-    }
+    env = [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}}
+        for name, key in keys.items()
+    ]
+    return plain_pod(_NAME, LABELS, image_of_python(), ["python3", "-c", _WAIT], env=env, work=True)

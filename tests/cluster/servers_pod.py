@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from chart.cluster import Refused, kubectl
+from cluster.plain_pod import plain_pod, wait_until_ready
 from eventually import eventually
 
 LABELS = {"serves": "gateways"}
@@ -41,7 +42,7 @@ def servers_pod(namespace: str) -> Iterator[Servers]:
     """Run them, with nothing in them."""
     where, password = ("--namespace", namespace), secrets.token_hex(16)
     kubectl("create", *where, "-f", "-", stdin=_pod(password))
-    kubectl("wait", *where, "--for=condition=Ready", "--timeout=120s", f"pod/{_NAME}", seconds=150)
+    wait_until_ready(namespace, _NAME)
     eventually(lambda: _answer(where), seconds=90)
     address = json.loads(kubectl("get", "pod", *where, _NAME, "-o", "json"))["status"]["podIP"]
     try:
@@ -60,29 +61,6 @@ def _answer(where: tuple[str, ...]) -> bool:
 
 
 def _pod(password: str) -> dict[str, object]:
-    container = {
-        "name": "main",
-        "image": os.environ.get("CORRAL_TEST_SERVERS_IMAGE", "corral/test-servers:dev"),
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", _SERVE],
-        "env": [{"name": "PASSWORD", "value": password}],
-        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": _NAME, "labels": LABELS},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 0,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [container],
-            "volumes": [{"name": "work", "emptyDir": {}}],
-        },
-    }
+    image = os.environ.get("CORRAL_TEST_SERVERS_IMAGE", "corral/test-servers:dev")
+    env = [{"name": "PASSWORD", "value": password}]
+    return plain_pod(_NAME, LABELS, image, ["sh", "-c", _SERVE], env=env, work=True)

@@ -13,6 +13,7 @@ import pytest
 
 from chart.cluster import Refused, get, helm, kubectl, namespace, try_out
 from cluster.gateway_release import Release, image_of_python
+from cluster.plain_pod import plain_pod, wait_until_ready
 from eventually import eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -283,35 +284,10 @@ class _pod:  # noqa: N801 - used as a function
         self._where, self._name, self._labels = where, name, labels
 
     def __enter__(self) -> str:
-        body = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": self._name, "labels": self._labels},
-            "spec": {
-                "automountServiceAccountToken": False,
-                "terminationGracePeriodSeconds": 0,
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": 65532,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "containers": [
-                    {
-                        "name": "main",
-                        "image": image_of_python(),
-                        "imagePullPolicy": "IfNotPresent",
-                        "command": ["python3", "-c", "import signal; signal.pause()"],
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False,
-                            "capabilities": {"drop": ["ALL"]},
-                        },
-                    }
-                ],
-            },
-        }
-        where = ("--namespace", self._where)
-        kubectl("create", *where, "-f", "-", stdin=body)
-        kubectl("wait", *where, "--for=condition=Ready", "--timeout=90s", f"pod/{self._name}", seconds=120)
+        command = ["python3", "-c", "import signal; signal.pause()"]
+        body = plain_pod(self._name, self._labels, image_of_python(), command)
+        kubectl("create", "--namespace", self._where, "-f", "-", stdin=body)
+        wait_until_ready(self._where, self._name)
         return self._name
 
     def __exit__(self, *_: object) -> None:
