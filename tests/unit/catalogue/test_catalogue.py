@@ -1,12 +1,14 @@
 """Registering, finding and loading tools."""
 
+import difflib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corral.api import ManifestError, Reason, Tool
+from corral.api import ManifestError, Reason, Tool, did_you_mean
 from corral.catalogue import Catalogue, ToolExistsError, ToolNotFoundError, catalogue
 
 MANIFEST = """\
@@ -131,3 +133,19 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
     )
     with pytest.raises(ManifestError, match=r"pool\.yaml:1: kind: expected Tool, found SandboxPool"):
         Catalogue().load_directory(tmp_path)
+
+
+def test_a_wrong_name_is_compared_with_a_bounded_number_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+    close_matches = difflib.get_close_matches
+
+    def counted(word: str, known: Sequence[str], **options: Any) -> list[str]:
+        compared.append(len(known))
+        return close_matches(word, known, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    known = [*(f"z-{number}" for number in range(1000)), "calculator", "read-file"]
+    assert did_you_mean("calculater", known) == "calculator"
+    assert did_you_mean("READ_FILE", known) == "read-file"  # spelt another way, which needs no comparison
+    did_you_mean("z-nothing-of-the-kind", known)
+    assert max(compared) == 200

@@ -48,9 +48,10 @@ def did_you_mean(name: str, known: Collection[str]) -> str | None:
     Of very many only some are compared, those that begin alike: a comparison takes tens of microseconds, and whoever
     writes a wrong name has others wait for it.
     """
+    compared = known
     if len(known) > _MOST_COMPARED:
-        known = [other for other in known if other[:1] == name[:1]][:_MOST_COMPARED]
-    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
+        compared = [other for other in known if other[:1] == name[:1]][:_MOST_COMPARED]
+    close = difflib.get_close_matches(name[:64], compared, n=1, cutoff=0.6)
     if close:
         return close[0]
     folded = {other.lower().replace("_", "").replace("-", ""): other for other in known}

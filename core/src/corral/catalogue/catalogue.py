@@ -126,6 +126,10 @@ class Catalogue:
         )
         return rank(tools, query)[:max_results]
 
+    def find(self, name: str) -> Tool | None:
+        """Return a tool by its name, None if there is none."""
+        return self.get(name) if name in self else None
+
     def known(self, names: Iterable[str]) -> list[Tool]:
         """Return those of these tools that there are, each once, in the order of their names."""
         return [self.get(name) for name in sorted({normalise(name) for name in names}) if name in self]

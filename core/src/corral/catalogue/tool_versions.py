@@ -27,9 +27,11 @@ def versions_written(called: Iterable[str], catalogue: Catalogue) -> dict[str, s
     """
     versions: dict[str, str] = {}
     for name in sorted(set(map(normalise, called))):
-        version = version_of_tool(catalogue.get(name)) if name in catalogue else None
-        if version != 0:
-            versions[name] = _ASK if version is None else str(version)
+        tool = catalogue.find(name)
+        if tool is None:
+            versions[name] = _ASK
+        elif version := version_of_tool(tool):
+            versions[name] = str(version)
     if not versions:
         return {}
     return {TOOL_VERSIONS_ANNOTATION: ",".join(f"{name}={version}" for name, version in versions.items())}

@@ -181,11 +181,10 @@ class Executor:
         """Return what says what is wrong with a call's arguments: found out already, or done where it is asked."""
         if run.check is None:
             return validate_arguments
-        while call.tool in self._catalogue:
-            tool = self._catalogue.get(call.tool)
+        while (tool := self._catalogue.find(call.tool)) is not None:
             problems = await run.check(tool, with_defaults(tool, call.arguments))
             # A tool that was replaced meanwhile has another schema: what runs is what was checked.
-            if call.tool in self._catalogue and self._catalogue.get(call.tool) is tool:
+            if self._catalogue.find(call.tool) is tool:
                 return lambda _tool, _arguments: problems
             if run.stopped is not None:
                 return lambda _tool, _arguments: ()  # nothing of it starts any more

@@ -111,7 +111,7 @@ class Draft:
         tool = normalise(name)
         if tool in self.observed.looked_up:
             return True
-        known = self.rules.catalogue.get(tool) if tool in self.rules.catalogue else None
+        known = self.rules.catalogue.find(tool)
         if known is not None and version_of_tool(known) >= self.task.tool_versions.get(tool, 0):
             return True
         self.unheard.add(tool)
