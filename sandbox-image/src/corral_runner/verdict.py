@@ -96,7 +96,9 @@ def reach(found: Evidence, execution: "Execution") -> Verdict:
             return _limit_reached(reason, execution, error)
     if told is not None and told["reason"] != "ToolError":
         limit = _limit(told["reason"], execution)
-        return Verdict(told["reason"], told["message"], error, limit)
+        # A tool may only know that something was refused ("MemoryError"): which limit it was, is said for it.
+        message = told["message"] if limit is None else f"{_reached(limit)}: {told['message']}"
+        return Verdict(told["reason"], message, error, limit)
     if not found.failed:
         return Verdict("Completed", "")
     if found.kernel_killed:
@@ -161,8 +163,11 @@ def _limit_reached(
     assert limit is not None
     if enforced_by is not None:
         limit["enforcedBy"] = enforced_by
-    message = f"the {limit['name']} limit of {_amount(limit['value'], limit['unit'])} was reached"
-    return Verdict(reason, message, error, limit)
+    return Verdict(reason, _reached(limit), error, limit)
+
+
+def _reached(limit: "dict[str, Any]") -> str:
+    return f"the {limit['name']} limit of {_amount(limit['value'], limit['unit'])} was reached"
 
 
 def _limit(reason: str, execution: "Execution") -> "dict[str, Any] | None":

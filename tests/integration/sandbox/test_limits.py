@@ -106,6 +106,8 @@ def expect(ended: Outcome, reason: str, limit: str) -> None:
     assert (ended.reason, ended.limit) == (reason, limit), (ended.status, ended.stderr[-500:])
     assert ended.status.limit is not None
     assert ended.status.limit.enforced_by
+    # Whoever noticed first, runner, kernel or the tool itself: the message names the limit.
+    assert (ended.status.message or "").startswith(f"the {limit} limit of "), ended.status.message
     assert ended.status.phase == "Failed"
     assert ended.stdout.startswith("before\n")
     assert ended.result is None
