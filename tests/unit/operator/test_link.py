@@ -92,6 +92,30 @@ async def test_B13_a_real_runner_is_found_unused_runs_once_and_is_re_attached_to
             assert stranger.never_started == "the sandbox has served another task"
 
 
+async def test_B13_of_two_tasks_that_were_given_one_sandbox_its_runner_serves_the_first_whoever_asks(
+    tmp_path: Path,
+) -> None:
+    code = "import time\ndef main():\n  time.sleep(0.5)\n  return 7"
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        await _is_unused(theirs)
+        run = _run(ours, _request(code))
+        following = asyncio.create_task(run.follow())
+        await eventually_async(lambda: run.record.started)
+        # Another operator has not heard of it, and has given this sandbox to one more task.
+        assert theirs.unused
+        other, same = await asyncio.gather(
+            _run(theirs, _request("def main(): return 8", STRANGER), owner=STRANGER).follow(),
+            _run(theirs, _request(code)).follow(),
+        )
+        first = await following
+    assert (other.ended, other.began) == (None, False)
+    assert other.never_started == "this sandbox serves another task or attempt"
+    assert first.ended is not None
+    assert same.ended is not None
+    assert (first.ended.result, same.ended.result) == (7, 7)
+
+
 async def test_M1_a_real_runner_that_is_cancelled_says_so_and_keeps_what_was_printed(tmp_path: Path) -> None:
     async with real_runner(tmp_path) as port, _linked(port) as (link, _):
         run = _run(link, _request("import time\ndef main():\n  print('half', flush=True)\n  time.sleep(60)"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from corral.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, Refused, Unavailable
+from corral.cluster.port import AGENT_TASKS, PODS, POOLS, SECRETS, TOOLS, ObjectKey, Refused, Unavailable
 from corral_operator.control.acting import SecretUnusableError
 from corral_operator.control.measuring import forget_pools_but
 from corral_operator.control.operator import Operator
@@ -157,6 +157,19 @@ async def test_B13_a_task_that_is_read_again_has_the_sandboxes_that_another_oper
     async with running(server) as replica:
         claims = replica.operator.pools.claims
         await eventually_async(lambda: claims.claimer("warm-uid"), lambda task: task == "task-uid")
+
+
+async def test_B13_a_sandbox_that_a_task_had_claimed_and_never_got_is_not_taken_away_with_it() -> None:
+    server = ApiServer()
+    key = ObjectKey("team", "warm-1", server.put(PODS, raw_pod("warm-1"))["metadata"]["uid"])
+    async with running(server) as replica:
+        await eventually_async(lambda: replica.acts)
+        claims = replica.operator.pools.claims
+        claims.take(key, task())
+        # Another operator gave it another sandbox, and it has ended there.
+        replica.operator.heard("ADDED", AGENT_TASKS, server.put(AGENT_TASKS, task_body(CALCULATE, DONE)))
+        await eventually_async(lambda: replica.idle and claims.is_free(key.uid))
+        assert server.asked("delete", "pods") == 0
 
 
 # --- sweeps ---

@@ -98,6 +98,51 @@ def test_B2_each_cause_has_its_reason(fields: dict[str, Any], reason: Reason, ra
     assert (failure.reason, failure.ran) == (reason, ran)
 
 
+FROZEN = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: error during container init: error setting cgroup config for procHooks "
+    "process: unable to freeze"
+)
+NO_PROGRAM = 'OCI runtime create failed: runc create failed: exec: "nope": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("fields", "elsewhere"),
+    [
+        ({**ENDED, "state": terminated("StartError", 128, message=FROZEN)}, True),
+        ({**ENDED, "state": terminated("ContainerCannotRun", 127, message=FROZEN)}, True),
+        ({**ENDED, "state": terminated("StartError", 128, message=NO_PROGRAM)}, False),
+        ({**ENDED, "state": terminated("StartError", 128, message="exec /x: Exec format error")}, False),
+        ({**ENDED, "state": terminated("StartError", 128)}, False),
+        ({**ENDED, "state": terminated("Error", 1, message=FROZEN)}, False),
+        ({**ENDED, "reason": "OutOfcpu"}, True),
+        ({**ENDED, "reason": "NodeAffinity"}, True),
+        ({**ENDED, "reason": "UnexpectedAdmissionError"}, True),
+        ({**ENDED, "reason": "Evicted", "message": LOW}, False),
+        ({**PENDING, "age": 301, "node": None}, False),
+    ],
+)
+def test_B2_what_a_node_could_not_start_or_refused_may_be_tried_elsewhere(
+    fields: dict[str, Any],
+    elsewhere: bool,  # noqa: FBT001
+) -> None:
+    failure = pod_failure(pod(**fields), NOW, PATIENCE)
+    assert failure is not None
+    assert failure.elsewhere is elsewhere
+    assert failure.ran is False or not elsewhere
+
+
+def test_B2_the_node_is_named_that_could_not_start_a_container() -> None:
+    failure = pod_failure(
+        pod(phase="Failed", state=terminated("StartError", 128, message="unable to freeze")), NOW, PATIENCE
+    )
+    assert failure is not None
+    assert failure.message == (
+        "pod box on node node-1: its node could not start its container (unable to freeze). Run the task again; if it "
+        "repeats on this node, look at the node's container runtime"
+    )
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -211,7 +256,8 @@ def test_B2_a_pod_that_is_gone_is_told_by_what_it_was_last_seen_to_suffer() -> N
             {"phase": "Failed", "state": terminated("StartError", 128, message="exec: no such file")},
             PlainResult(Reason.TOOL_ERROR, "the program could not be started: exec: no such file", 128),
         ),
-        # What the cluster did is told by pod_failure.
+        # What the cluster or the node did is told by pod_failure.
+        ({"phase": "Failed", "state": terminated("StartError", 128, message=FROZEN)}, None),
         ({"phase": "Failed", "reason": "Evicted", "message": LOW, "state": terminated("Error", 137)}, None),
         ({"phase": "Failed", "state": terminated("Unknown", 255)}, None),
         ({"phase": "Failed", "state": terminated("ContainerStatusUnknown", 137)}, None),

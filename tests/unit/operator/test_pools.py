@@ -80,6 +80,29 @@ async def test_B13_a_sandbox_of_an_attempt_that_was_retried_since_is_given_to_no
         await eventually_async(lambda: _pods(server), lambda pods: len(pods) == 1 and pods != used)
 
 
+async def test_B13_a_sandbox_that_another_operator_started_in_stays_though_no_watch_has_told_of_it_yet() -> (
+    None
+):
+    server = ApiServer()
+    pod = _warm(server)
+    later = {"queued": time_text(datetime.now(UTC) + timedelta(hours=1))}
+    main = {"name": "main", "tool": "calculator", "phase": "Pending", "attempt": 1, "timings": later}
+    status = {"executions": [main], "startTime": "2026-01-01T12:00:00Z", "phase": "Running"}
+    server.put(AGENT_TASKS, task_body(CALCULATE, status))
+    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+
+    def is_described(replica: Replica) -> bool:
+        link = replica.operator._links.find(key)
+        return link is not None and link.description is not None
+
+    async with _runner_of(pod, "task-uid/main"), running(server) as replica:
+        await eventually_async(lambda: is_described(replica))
+        replica.operator.pools.kick(POOL.uid)
+        await eventually_async(lambda: replica.idle)
+        assert replica.operator.pools.claims.is_free(key.uid)
+        assert _pods(server) == {key.name}
+
+
 async def test_B13_a_sandbox_that_serves_a_task_whose_status_cannot_be_read_is_neither_ready_nor_taken_away() -> (
     None
 ):

@@ -397,6 +397,14 @@ def test_M2_how_a_program_ended_is_read_off_its_container(
     assert main.output.stdout == "some"
 
 
+def test_M2_a_program_that_its_node_could_not_start_has_not_run_and_gets_another_pod() -> None:
+    frozen = terminated("StartError", 128, message="error during container init: unable to freeze")
+    plan = _look(_program(), _container(frozen, phase="Failed"), logs={"main": Printed("")})
+    assert plan.status is not None
+    (main,) = plan.status.executions
+    assert (main.reason, main.attempt, main.exit_code) == (None, 2, None)
+
+
 def test_B13_a_program_that_was_seen_waiting_may_have_begun_since_and_is_not_retried() -> None:
     box = _container({"waiting": {"reason": "ContainerCreating"}}, phase="Pending", age=400)
     plan = _look(_program(retry=RETRY), box)

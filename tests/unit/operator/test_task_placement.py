@@ -296,3 +296,44 @@ def test_M2_the_kubelets_word_on_a_pod_of_its_own_is_the_reason() -> None:
     assert plan.status is not None
     assert plan.status.reason is Reason.OUT_OF_MEMORY
     assert of_type(plan, DeletePod) == [DeletePod(box.key)]
+
+
+FROZEN = terminated("StartError", 128, message="error during container init: unable to freeze")
+
+
+def test_M2_a_pod_that_its_node_could_not_start_is_replaced_three_are_made_at_most_and_nobody_has_to_ask() -> (
+    None
+):
+    view, moment = task(), NOW
+    names = [cold_pod_name("job", "task-uid", "main", attempt) for attempt in (1, 2, 3)]
+    for attempt, pause in ((1, 1), (2, 2)):
+        box = pod(names[attempt - 1], phase="Failed", state=FROZEN, owner_uid=TASK.uid)
+        plan = decide(view, observed(box), moment, RULES)
+        main = _main(plan.status)
+        assert (main.reason, main.attempt, main.phase) == (None, attempt + 1, Phase.PENDING)
+        assert main.message.startswith(
+            f"attempt {attempt} ended with SandboxFailed: pod {box.key.name} on node"
+        )
+        assert of_type(plan, DeletePod) == [DeletePod(box.key)]
+        moment += timedelta(seconds=pause)
+        assert plan.wake_at == moment
+        view = again(view, plan)
+        made = [one for one in decide(view, observed(), moment, RULES).actions if isinstance(one, CreatePod)]
+        assert [one.name for one in made] == [names[attempt]]
+    box = pod(names[2], phase="Failed", state=FROZEN, owner_uid=TASK.uid)
+    ended = decide(view, observed(box), moment, RULES)
+    assert _main(ended.status).reason is Reason.SANDBOX_FAILED
+    assert not of_type(ended, CreatePod)
+
+
+def test_M2_a_pod_that_its_node_could_not_start_is_not_replaced_once_the_task_is_cancelled() -> None:
+    box = pod(COLD, phase="Failed", state=FROZEN, owner_uid=TASK.uid)
+    plan = decide(task({"tool": "once", "cancel": True}), observed(box), NOW, RULES)
+    assert plan.status is not None
+    assert (plan.status.reason, plan.status.attempt) == (Reason.CANCELLED, 1)
+
+
+def test_M2_an_image_without_the_program_is_not_tried_again() -> None:
+    state = terminated("StartError", 128, message='exec: "nope": executable file not found in $PATH')
+    plan = decide(task(), observed(pod(COLD, phase="Failed", state=state, owner_uid=TASK.uid)), NOW, RULES)
+    assert _main(plan.status).reason is Reason.SANDBOX_FAILED

@@ -47,10 +47,6 @@ class Claims:
                 pod = ObjectKey(task.key.namespace, sandbox.pod_name or "", sandbox.pod_uid)
                 self._claims.setdefault(pod.uid, _Claim(pod, task.key.uid, task.caller))
 
-    def of_task(self, task: str) -> set[ObjectKey]:
-        """Return the sandboxes that a task has."""
-        return {claim.pod for claim in self._claims.values() if claim.task == task}
-
     def claimer(self, pod: str) -> str | None:
         """Return the UID of the task that has a sandbox."""
         claim = self._claims.get(pod)

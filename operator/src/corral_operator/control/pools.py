@@ -296,7 +296,8 @@ class Pools:
     def _spoil_used(self, pods: Iterable[PodView]) -> None:
         """Give nobody what has served: whoever was to take it away may have died before.
 
-        Attempts that have not ended have claimed their sandboxes, but for those of a status that cannot be read.
+        Attempts that have not ended have claimed their sandboxes, but for those of a status that cannot be read, and
+        those of another operator that a runner tells of before the watch does.
         """
         for pod in pods:
             link = self._links.find(pod.key)
@@ -304,7 +305,7 @@ class Pools:
             if owner is None or not self.claims.is_free(pod.key.uid):
                 continue
             task = self._store.tasks.get(owner.uid.partition("/")[0])
-            if not (isinstance(task, TaskView) and task.status_problem):
+            if not isinstance(task, TaskView) or task.is_over(owner):
                 log.warning("pod %s has served %s, which has ended; it goes", pod.key.name, owner.uid)
                 self.claims.spoil(pod.key.uid)
 

@@ -259,7 +259,8 @@ class Tasks:
         self._runs.drop_task(uid)
         self._pools.queues.forget(uid)
         owned = {pod.key for pod in self._store.pods.owned_by(uid)}
-        for pod in {*pods, *owned, *self._pools.claims.of_task(uid)}:
+        # Not what it had claimed besides: that stands in no status of it, so it may stand in another task's.
+        for pod in {*pods, *owned}:
             self._actor.delete_pod(pod)
         self._pools.release(uid, keep=())
 

@@ -35,6 +35,9 @@ from corral_operator.views import PodView
 
 #: A task that waits this long is told so in its status; before, the write would cost more than it says.
 _SAY_AFTER = timedelta(seconds=3)
+#: A sandbox that its node refused or could not start is replaced, until so many were made for an execution.
+_MOST_PODS = 3
+_REPLACED_AFTER_SECONDS = 1.0
 _ABILITIES = Abilities(images=True, runtime_classes=True)
 _WITH_STORE = replace(_ABILITIES, artifacts=True)
 
@@ -196,7 +199,14 @@ class Draft:
 
     def fail(self, execution: ExecutionStatus, failure: PodFailure) -> None:
         """End an execution for what became of its pod."""
-        self.end(execution, failure.reason, failure.message, ran=failure.ran, field=failure.field)
+        self.end(
+            execution,
+            failure.reason,
+            failure.message,
+            ran=failure.ran,
+            elsewhere=failure.elsewhere,
+            field=failure.field,
+        )
 
     def end(
         self,
@@ -205,6 +215,7 @@ class Draft:
         message: str,
         *,
         ran: bool | None,
+        elsewhere: bool = False,
         field: str | None = None,
     ) -> None:
         """End an execution from outside.
@@ -214,6 +225,7 @@ class Draft:
             reason: of its end.
             message: the same in words.
             ran: whether the tool may have begun; None: not known.
+            elsewhere: see ``PodFailure``.
             field: of the task that is to blame.
         """
         ended = statuses.ended(execution, reason, message, self.now, field=field)
@@ -223,20 +235,29 @@ class Draft:
             pod = None  # another one by now
         if pod is not None:
             self.delete_pod(pod)
-        self.finish(ended, ran=False if sandbox is None else ran, pod=None)
+        self.finish(ended, ran=False if sandbox is None else ran, pod=None, elsewhere=elsewhere)
 
     def finish(
-        self, execution: ExecutionStatus, *, ran: bool | None, pod: PodView | None, idle: bool = False
+        self,
+        execution: ExecutionStatus,
+        *,
+        ran: bool | None,
+        pod: PodView | None,
+        idle: bool = False,
+        elsewhere: bool = False,
     ) -> None:
-        """Record how an attempt ended, or begin the next one where the task asks for it and it is safe.
+        """Record how an attempt ended, or begin the next one where that is safe and the task asks for it.
+
+        Where nothing but a sandbox was lost, it does not have to ask.
 
         Args:
             execution: ended.
             ran: whether the tool may have begun; None: not known.
             pod: that it ended in, and that is not needed any more; None: that was seen to already.
             idle: the pod runs nothing any more; see ``DeletePod``.
+            elsewhere: see ``PodFailure``.
         """
-        again_at = self._retry_at(execution, may_have_run=ran is not False)
+        again_at = self._retry_at(execution, may_have_run=ran is not False, elsewhere=elsewhere)
         if again_at is None and not self._record(execution):
             return  # the pod has what the status has not
         if pod is not None:
@@ -303,11 +324,17 @@ class Draft:
         if pod is not None and pod.owner_uid == self.task.key.uid:
             self.delete_pod(pod)
 
-    def _retry_at(self, execution: ExecutionStatus, *, may_have_run: bool) -> datetime | None:
+    def _retry_at(
+        self, execution: ExecutionStatus, *, may_have_run: bool, elsewhere: bool
+    ) -> datetime | None:
         spec = self.task.spec
-        if spec is None or spec.retry is None or self.stopped() is not None:
+        if spec is None or self.stopped() is not None:
             return None
+        if elsewhere and not may_have_run and execution.attempt < _MOST_PODS:
+            return self.now + timedelta(seconds=_REPLACED_AFTER_SECONDS * 2 ** (execution.attempt - 1))
         retry = spec.retry
+        if retry is None:
+            return None
         if execution.attempt >= retry.max_attempts or execution.reason not in retry.reasons:
             return None
         if may_have_run and not self.is_idempotent(execution.tool):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from corral.api import Reason
-from corral_operator.decisions.pod_causes import NEVER_STARTED
+from corral_operator.decisions.pod_causes import NEVER_STARTED, failed_to_start
 from corral_operator.decisions.pod_failure import cluster_failure
 from corral_operator.views import ContainerView, PodView
 
@@ -36,6 +36,8 @@ def plain_result(pod: PodView) -> PlainResult | None:
         return None
     # A container of a pod that is being deleted was killed with it, whatever its exit code says.
     if pod.deleting and container.terminated != "OOMKilled":
+        return None
+    if failed_to_start(container):
         return None
     return _own_end(container)
 

@@ -20,6 +20,8 @@ class Cause:
     hopeless: bool = False
     #: It strikes before the container starts.
     before_start: bool = False
+    #: Nothing ran, and nothing of the task is to blame: another pod may do.
+    elsewhere: bool = False
     field: str | None = None
 
 
@@ -65,6 +67,7 @@ _START = replace(
     remedy="Check that the image has the program, for this node's architecture; for a runner, that it is "
     "Corral's sandbox image",
 )
+_NODE_COULD_NOT = replace(_CREATE, what="its node could not start its container", elsewhere=True)
 _SLOW = Cause(
     Reason.SANDBOX_FAILED,
     "its container did not start in time",
@@ -93,6 +96,16 @@ _WAITING = MappingProxyType(
 # --- containers that ended ---
 #: Ends of containers that never ran: containerd's and Docker's words.
 NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun"})
+#: What runtimes say (runc, crun, runsc) of a program that no node can start. Everything else that they say is trouble
+#: of their node: of a cgroup that does not freeze (kubernetes/kubernetes#131087), of a lack of memory or of time.
+_IMAGE_TO_BLAME = (
+    "no such file",
+    "not found",
+    "permission denied",
+    "exec format error",
+    "not a directory",
+    "is a directory",
+)
 _NODE_RESTARTED = Cause(
     Reason.NODE_LOST,
     "the node lost sight of its container, as after a restart of the node",
@@ -137,6 +150,7 @@ _NO_ROOM = Cause(
     "its node had no room for it after all",
     "Run it again: another node will be looked for",
     before_start=True,
+    elsewhere=True,
 )
 _UNFIT = replace(
     _NO_ROOM,
@@ -147,6 +161,7 @@ _NOT_ADMITTED = Cause(
     "its node refused it",
     f"{_AGAIN}; if it repeats on this node, look at its kubelet",
     before_start=True,
+    elsewhere=True,
 )
 _DEADLINE = Cause(
     Reason.DEADLINE_EXCEEDED,
@@ -224,9 +239,16 @@ def of_terminated(container: ContainerView) -> Cause | None:
     if container.terminated == "OOMKilled":
         return _OUT_OF_MEMORY
     if container.terminated in NEVER_STARTED:
-        return replace(_START, said=said, hopeless=True)
+        return replace(_NODE_COULD_NOT if failed_to_start(container) else _START, said=said)
     how = f"with exit code {code}" if container.signal in {None, 0} else f"by signal {container.signal}"
     return Cause(Reason.SANDBOX_FAILED, f"its runner ended by itself, {how}", _ENDED, said=said)
+
+
+def failed_to_start(container: ContainerView) -> bool:
+    """Whether a container never ran because its node could not start it, as far as the runtime says why."""
+    said = container.terminated_message.strip().lower()
+    never = container.terminated in NEVER_STARTED
+    return never and said != "" and not any(words in said for words in _IMAGE_TO_BLAME)
 
 
 def of_disruption(pod: PodView) -> Cause | None:

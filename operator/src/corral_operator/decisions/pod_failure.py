@@ -30,6 +30,8 @@ class PodFailure:
     ran: bool | None
     #: The kubelet or the scheduler still tries: it may come right after all.
     still_tried: bool = False
+    #: Nothing ran, and nothing of the task is to blame: another pod may do.
+    elsewhere: bool = False
     #: The field of the task that is to be corrected.
     field: str | None = None
 
@@ -135,5 +137,6 @@ def _failure(pod: PodView, cause: Cause, *, ran: bool | None, still_tried: bool 
         f"{where}: {cause.what}{said}. {cause.remedy}",
         ran=ran,
         still_tried=still_tried,
+        elsewhere=cause.elsewhere,
         field=cause.field,
     )

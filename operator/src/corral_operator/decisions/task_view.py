@@ -11,6 +11,7 @@ from corral.api.problems import problems_in
 from corral.catalogue.tool_versions import versions_read
 from corral.cluster.names import CALLER_LABEL
 from corral.cluster.port import ObjectKey
+from corral.sandbox.port import Owner
 from corral_operator.views import Json, parse_time
 
 
@@ -44,6 +45,17 @@ class TaskView:
         """Whether something of it is, or may soon be, in the artifact store."""
         files = () if self.spec is None else self.spec.files
         return bool(self.status.executions) or any(file.artifact is not None for file in files)
+
+    def is_over(self, owner: Owner) -> bool:
+        """Whether an attempt of this task has ended; not if its status is too old, or too broken, to say so."""
+        execution = next(
+            (one for one in self.status.executions if owner.uid == f"{self.key.uid}/{one.name}"), None
+        )
+        if execution is None or self.status_problem:
+            return False
+        return execution.attempt > owner.attempt or (
+            execution.attempt == owner.attempt and execution.reason is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)

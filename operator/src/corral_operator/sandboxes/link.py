@@ -1,7 +1,7 @@
 """The connection to one pod's runner, made anew as often as it breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from corral.api import Frame, InputFile
@@ -39,6 +39,8 @@ class Link:
         self._address = host, port
         self._token = token
         self._allowance = Allowance()
+        #: Whose allowance it is.
+        self._allowed: Owner | None = None
         self._on_change = on_change
         self._channel: PodChannel | None = None
         self._changed = asyncio.Condition()
@@ -49,8 +51,10 @@ class Link:
         self.silent_since: float | None = asyncio.get_running_loop().time()
         #: Why the last attempt to connect failed.
         self.trouble = ""
-        #: What the runner said when it was last asked; executions that we started are added.
+        #: What the runner said when it was last asked; while it is told to start, for whom.
         self.description: Description | None = None
+        #: One at a time asks for the sandbox, and knows what the runner says to it before the next one asks.
+        self._asking = asyncio.Lock()
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"link {pod.name}")
 
     @property
@@ -119,34 +123,59 @@ class Link:
             SandboxLostError: the pod is gone.
             FileUnavailableError: a file cannot be had; nothing was started.
         """
+
+        async def put_files(channel: PodChannel) -> None:
+            for file in files:
+                mode = int(file.mode, 8)
+                if read is not None and file.artifact is not None:
+                    await channel.put_as_it_comes(file.path, read(file), mode)
+                else:
+                    await channel.put(file.path, file.data, mode)
+
         position = 0
-        self._allowance.left_bytes = most_bytes(request)
         while True:
-            channel, described = await self._ready()
-            to_start = _to_start(described, owner, request, execution)
             try:
-                if to_start is not None:
-                    for file in files:
-                        mode = int(file.mode, 8)
-                        if read is not None and file.artifact is not None:
-                            await channel.put_as_it_comes(file.path, read(file), mode)
-                        else:
-                            await channel.put(file.path, file.data, mode)
-                    # Before it is sent: whether it arrived is what the next connection asks.
-                    self.description = Description(owner, (*described.executions, execution))
-                    await channel.start(to_start)
-                on_sent()
+                async with self._asking:
+                    channel = await self._started(owner, request, execution, put_files, on_sent)
                 async for frame in channel.frames(position):
                     position = frame.seq + 1
                     yield frame
             except ProtocolBrokenError:
                 raise
-            except RequestRefusedError as error:
-                channel.fail(str(error))  # the next one begins without what this one was refused
-                raise
             except SandboxLostError:
                 if self._gone is not None:
                     raise SandboxLostError(self._gone) from None
+
+    async def _started(
+        self,
+        owner: Owner,
+        request: ExecutionRequest | None,
+        execution: str,
+        put_files: Callable[[PodChannel], Awaitable[None]],
+        on_sent: Callable[[], None],
+    ) -> PodChannel:
+        """Start an execution, or find it started; returns the connection by which the runner said whose it is."""
+        channel, described = await self._ready()
+        to_start = _to_start(described, owner, request, execution)
+        if self._allowed != owner:  # else it goes on over another connection
+            self._allowed, self._allowance.left_bytes = owner, most_bytes(request)
+        if to_start is None:
+            on_sent()
+            return channel
+        try:
+            await put_files(channel)
+            # Before it is sent: whether it arrived is what the next connection asks.
+            self.description = Description(owner, (*described.executions, execution))
+            await channel.start(to_start)
+            on_sent()
+            # Two operators may give one sandbox to two tasks: who was first, the runner alone knows.
+            self.description = await channel.describe()
+        except RequestRefusedError as error:
+            channel.fail(str(error))  # the next one begins without what this one was refused
+            raise
+        if _to_start(self.description, owner, request, execution) is not None:
+            raise ProtocolBrokenError("the runner neither started what it was told to start, nor refused it")
+        return channel
 
     async def _ready(self) -> tuple[PodChannel, Description]:
         async with self._changed:

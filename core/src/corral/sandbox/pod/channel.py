@@ -57,6 +57,9 @@ class PodChannel(RunnerChannel):
         self._nonce = secrets.token_hex(16)
         self._proven = False
         self._description: Description | None = None
+        #: Questions who it serves that were sent, and answers that came: several may ask at a time.
+        self._asked = 0
+        self._answered = 0
         self._unread: deque[dict[str, Any]] = deque()
         self._unread_bytes = 0
         self._paused = False
@@ -96,6 +99,7 @@ class PodChannel(RunnerChannel):
             self._check(answer)
         elif answer.get("type") == "description":
             self._description = _description(answer)
+            self._answered += 1
         else:
             raise ValueError("no answer to anything that was asked")
 
@@ -107,6 +111,7 @@ class PodChannel(RunnerChannel):
             raise ProtocolBrokenError("what answers at its address is not the pod's runner")
         self._proven = True
         self._write({"op": "hello", "token": self._token})
+        self._asked += 1
         self._write({"op": "describe"})
 
     # --- the owner's side ---
@@ -155,9 +160,19 @@ class PodChannel(RunnerChannel):
         return self._description
 
     async def describe(self) -> Description:
-        """Ask whom it serves; raises as ``described``."""
-        self._description = None
+        """Ask whom it serves, once it has dealt with all that was sent before.
+
+        Raises:
+            SandboxLostError: the connection ended.
+            RequestRefusedError: the runner refused something that was sent before.
+        """
+        self._asked += 1
+        question = self._asked
         await self.send({"op": "describe"})
+        while self._answered < question:
+            await self._more()
+        if self._refusal is not None:
+            raise self._refusal
         return await self.described()
 
     async def frames(self, first: int = 0) -> AsyncIterator[Frame]:
