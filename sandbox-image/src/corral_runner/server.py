@@ -55,6 +55,8 @@ class Server:
         self._life = Life(settings, time.monotonic())
         self._released = False
         self._owner: tuple[str, int] | None = None
+        #: It served nobody when it was to be taken away, and will serve nobody.
+        self._retired = False
         #: Ids of executions, in order.
         self._executions: dict[str, None] = {}
         #: Why a file could not be put, so that nothing starts without it.
@@ -266,6 +268,9 @@ class Server:
             self._put(request)
         elif operation == "get":
             self._get(connection, str(request["path"]))
+        elif operation == "retire":
+            self._retired = self._owner is None
+            self._describe(connection)
         elif operation == "release":
             self._released = True
         else:
@@ -283,16 +288,21 @@ class Server:
         running = self._current is not None and not self._current.finished
         executions = list(self._executions)
         connection.answer(
-            {"type": "description", "owner": owner, "executions": executions, "running": running}
+            {
+                "type": "description",
+                "owner": owner,
+                "executions": executions,
+                "running": running,
+                "retired": self._retired,
+            }
         )
 
     def _start(self, connection: Connection, request: "dict[str, Any]") -> None:
         owner = owner_of(request)
         execution = Execution(request.get("execution"))
-        if self._owner is not None and owner != self._owner:
-            self._refuse(
-                connection, "OwnedByAnother", "this sandbox serves another task or attempt", execution.id
-            )
+        if self._retired or (self._owner is not None and owner != self._owner):
+            why = "is being taken away" if self._retired else "serves another task or attempt"
+            self._refuse(connection, "OwnedByAnother", f"this sandbox {why}", execution.id)
             return
         if execution.id in self._executions:
             return  # a re-attach: the frames of the first start are the answer

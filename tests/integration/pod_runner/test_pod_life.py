@@ -138,11 +138,32 @@ async def test_B13_a_pod_says_whose_it_is_and_what_it_ran() -> None:
         await owner.until("result", execution="second")
         await look()
     whose = {"uid": "uid-7", "attempt": 1}
+    always = {"type": "description", "retired": False}
     assert seen == [
-        {"type": "description", "owner": None, "executions": [], "running": False},
-        {"type": "description", "owner": whose, "executions": ["first"], "running": True},
-        {"type": "description", "owner": whose, "executions": ["first", "second"], "running": False},
+        {**always, "owner": None, "executions": [], "running": False},
+        {**always, "owner": whose, "executions": ["first"], "running": True},
+        {**always, "owner": whose, "executions": ["first", "second"], "running": False},
     ]
+
+
+async def test_B13_a_pod_that_serves_nobody_retires_and_one_that_serves_somebody_goes_on() -> None:
+    async with Pod.started() as pod:
+        reader, owner = await pod.reader(), await pod.peer()
+        await reader.send(op="retire")
+        assert (await reader.next())["code"] == "Forbidden"
+        await owner.send(op="retire")
+        assert (await owner.next())["retired"] is True
+        await owner.send(**start_request(shell("echo up")))
+        assert (await owner.next())["code"] == "OwnedByAnother"
+    async with Pod.started() as pod:
+        owner, other = await pod.peer(), await pod.peer()
+        await owner.send(op="follow")
+        await owner.send(**start_request(shell("sleep 0.3; echo up"), uid="uid-7"))
+        await owner.until("started")
+        await other.send(op="retire")
+        said = await other.next()
+        assert (said["owner"], said["retired"]) == ({"uid": "uid-7", "attempt": 1}, False)
+        assert (await owner.until("result"))[-1]["reason"] == "Completed"
 
 
 async def test_B13_whoever_comes_after_a_crash_reads_everything() -> None:

@@ -82,6 +82,7 @@ class ScriptedRunner:
         self.frames: list[dict[str, Any]] = [READY]
         self.owner: dict[str, Any] | None = None
         self.executions: list[str] = []
+        self.retired = False
         #: Requests that came and change something.
         self.requests: list[dict[str, Any]] = []
         #: What peers have said to be allowed in.
@@ -162,12 +163,14 @@ class ScriptedRunner:
                     self._send(writer, first)
                 else:
                     self._flooding.add(asyncio.create_task(self._flood(writer, self.floods(first))))
-            case "describe":
+            case "describe" | "retire" as asked:
+                self.retired |= asked == "retire" and self.owner is None
                 answer = {
                     "type": "description",
                     "owner": self.owner,
                     "executions": self.executions,
                     "running": False,
+                    "retired": self.retired,
                 }
                 writer.write(json.dumps(answer).encode() + b"\n")
                 if self.reads_no_more:

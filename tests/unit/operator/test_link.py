@@ -116,6 +116,41 @@ async def test_B13_of_two_tasks_that_were_given_one_sandbox_its_runner_serves_th
     assert (first.ended.result, same.ended.result) == (7, 7)
 
 
+async def test_B13_a_real_runner_that_serves_nobody_retires_and_starts_nothing_more(tmp_path: Path) -> None:
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        await _is_unused(theirs)
+        assert await ours.retire(5)
+        assert not ours.unused
+        late = await _run(theirs, _request()).follow()
+        assert (late.never_started, late.ended) == ("this sandbox is being taken away", None)
+        async with _linked(port) as (link, _):
+            await eventually_async(lambda: link.description)
+            assert (link.unused, link.description) == (False, Description(None, (), retired=True))
+            assert (await _run(link, _request()).follow()).never_started == "the sandbox is being taken away"
+
+
+async def test_B13_a_real_runner_that_serves_somebody_does_not_retire(tmp_path: Path) -> None:
+    code = "import time\ndef main():\n  time.sleep(0.5)\n  return 7"
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        run = _run(theirs, _request(code))
+        following = asyncio.create_task(run.follow())
+        await eventually_async(lambda: run.record.started)
+        assert ours.unused, "no more is known of it than when the connection was made"
+        assert not await ours.retire(5)
+        view = await following
+    assert view.ended is not None
+    assert (view.ended.reason, view.ended.result) == (Reason.COMPLETED, 7)
+
+
+async def test_B13_what_does_not_answer_may_be_taken_away() -> None:
+    async with ScriptedRunner.started() as runner:
+        runner.is_silent = True
+        async with _linked(runner.port) as (link, _):
+            assert await link.retire(0.05)
+
+
 async def test_M1_a_real_runner_that_is_cancelled_says_so_and_keeps_what_was_printed(tmp_path: Path) -> None:
     async with real_runner(tmp_path) as port, _linked(port) as (link, _):
         run = _run(link, _request("import time\ndef main():\n  print('half', flush=True)\n  time.sleep(60)"))

@@ -103,6 +103,44 @@ async def test_B13_a_sandbox_that_another_operator_started_in_stays_though_no_wa
         assert _pods(server) == {key.name}
 
 
+async def test_B13_a_sandbox_too_many_stays_if_another_operator_has_started_something_in_it() -> None:
+    server = ApiServer()
+    pod = _warm(server)
+    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    async with _runner_of(pod, None) as runner, running(server) as replica:
+        pools = replica.operator.pools
+        await eventually_async(
+            lambda: (link := replica.operator._links.find(key)) is not None and link.unused
+        )
+        runner.owner, runner.executions = {"uid": "others-uid/main", "attempt": 1}, ["main"]
+        pools.give_up(key)
+        await eventually_async(lambda: replica.idle)
+        assert (_pods(server), pools.claims.is_free(key.uid)) == ({key.name}, True)
+
+
+async def test_B13_a_sandbox_too_many_is_retired_before_it_goes() -> None:
+    server = ApiServer()
+    pod = _warm(server)
+    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    async with _runner_of(pod, None) as runner, running(server) as replica:
+        await eventually_async(
+            lambda: (link := replica.operator._links.find(key)) is not None and link.unused
+        )
+        replica.operator.pools.give_up(key)
+        await eventually_async(lambda: key.name not in _pods(server))
+        assert runner.retired
+
+
+async def test_B13_a_retired_sandbox_goes_when_its_operator_died_before_it_took_it_away() -> None:
+    server = ApiServer()
+    pod = _warm(server)
+    used = {pod["metadata"]["name"]}
+    async with _runner_of(pod, None) as runner:
+        runner.retired = True
+        async with running(server):
+            await eventually_async(lambda: _pods(server), lambda pods: len(pods) == 1 and pods != used)
+
+
 async def test_B13_a_sandbox_that_serves_a_task_whose_status_cannot_be_read_is_neither_ready_nor_taken_away() -> (
     None
 ):

@@ -120,7 +120,10 @@ class Actor:
                 )
                 self._kick(task.key.uid)
             case DeletePod():
-                self.delete_pod(action.pod, idle=action.idle)
+                if action.unused:
+                    self._pools.give_up(action.pod)
+                else:
+                    self.delete_pod(action.pod, idle=action.idle)
             case Tell():
                 self._events.tell(task.key, action)
 

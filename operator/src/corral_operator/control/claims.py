@@ -67,6 +67,10 @@ class Claims:
         """Nobody may have this sandbox any more."""
         self._spent.add(pod)
 
+    def unspoil(self, pod: str) -> None:
+        """It is in use after all: only whoever has it may say when it is spent."""
+        self._spent.discard(pod)
+
     def forget(self, pod: str) -> None:
         """The pod does not exist any more."""
         self._claims.pop(pod, None)

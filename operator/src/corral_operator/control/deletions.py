@@ -1,6 +1,7 @@
 """Takes objects away, each by one request: several have reason to, before a watch tells that it is going."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from corral.cluster.port import Cluster, ObjectKey, Refused, Resource
@@ -15,11 +16,25 @@ class Deletions:
         self._background = background
         self._asked: dict[str, asyncio.Task[None]] = {}
 
-    def delete(self, resource: Resource, key: ObjectKey, *, after_seconds: float = 0) -> None:
-        """Take an object away, in the background. While the API server does not answer, it is asked again."""
+    def delete(
+        self,
+        resource: Resource,
+        key: ObjectKey,
+        *,
+        after_seconds: float = 0,
+        may_go: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Take an object away, in the background. While the API server does not answer, it is asked again.
+
+        Args:
+            resource: of the object.
+            key: of the object.
+            after_seconds: waits so long first.
+            may_go: asked before; if it says no, the object stays.
+        """
         if key.uid not in self._asked:
             self._asked[key.uid] = self._background.run(
-                partial(self._delete, resource, key, after_seconds),
+                partial(self._delete, resource, key, after_seconds, may_go),
                 f"delete {resource.plural} {key.name}",
                 attempts=None,
             )
@@ -35,8 +50,17 @@ class Deletions:
         for uid in list(self._asked):
             self.forget(uid)
 
-    async def _delete(self, resource: Resource, key: ObjectKey, after_seconds: float) -> None:
+    async def _delete(
+        self,
+        resource: Resource,
+        key: ObjectKey,
+        after_seconds: float,
+        may_go: Callable[[], Awaitable[bool]] | None,
+    ) -> None:
         await asyncio.sleep(after_seconds)
+        if may_go is not None and not await may_go():
+            self._asked.pop(key.uid, None)
+            return
         try:
             await self._cluster.delete(resource, key)
         except Refused:

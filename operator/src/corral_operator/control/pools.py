@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from corral.api import SandboxPool
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: A pool's numbers change with every task; people and autoscalers look at them less often.
 _STATUS_EVERY = timedelta(seconds=1)
+#: So long a runner has to say whom it serves before its sandbox is taken away.
+_RETIRE_SECONDS = 3.0
 
 
 class Pools:
@@ -122,6 +125,24 @@ class Pools:
         for uid in self.claims.release(task, keep):
             self._kick_pool_of(uid)
 
+    def give_up(self, pod: ObjectKey) -> None:
+        """Take a sandbox away that waits for a task, in the background; one that serves somebody by then stays.
+
+        Another operator that believes to lead, or did when it wrote, may be about to start something in it. So its
+        runner is asked first, and starts nothing from then on.
+        """
+        waits = pod.uid not in self.claims.spent
+        self.claims.spoil(pod.uid)
+        self._deletions.delete(PODS, pod, may_go=partial(self._retire, pod) if waits else None)
+
+    async def _retire(self, pod: ObjectKey) -> bool:
+        link = self._links.find(pod)
+        if link is None or await link.retire(_RETIRE_SECONDS):
+            return True
+        log.info("pod %s was to go, and has been given to somebody", pod.name)
+        self.claims.unspoil(pod.uid)
+        return False
+
     # --- what happens to pods ---
 
     def pod_changed(self, pod: PodView) -> None:
@@ -198,8 +219,7 @@ class Pools:
         )
         self._memories[uid] = plan.memory
         for key in plan.delete:
-            self.claims.spoil(key.uid)
-            self._deletions.delete(PODS, key)
+            self.give_up(key)
         if plan.create:
             await self._create(pool, state, plan)
             self.kick(uid)
@@ -301,8 +321,12 @@ class Pools:
         """
         for pod in pods:
             link = self._links.find(pod.key)
-            owner = link.description.owner if link is not None and link.description is not None else None
-            if owner is None or not self.claims.is_free(pod.key.uid):
+            described = None if link is None else link.description
+            if described is None or not self.claims.is_free(pod.key.uid):
+                continue
+            if described.retired:
+                self.claims.spoil(pod.key.uid)
+            if (owner := described.owner) is None:
                 continue
             task = self._store.tasks.get(owner.uid.partition("/")[0])
             if not isinstance(task, TaskView) or task.is_over(owner):

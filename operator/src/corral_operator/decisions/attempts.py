@@ -6,7 +6,7 @@ from datetime import timedelta
 from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason
 from corral.sandbox.plan import Planned
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Ask, Cancel
+from corral_operator.decisions.actions import Ask, Cancel, DeletePod
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.placement import start
@@ -103,13 +103,18 @@ def _take_back(draft: Draft, execution: ExecutionStatus, run: RunView, stopped: 
 
     It is not deleted: another operator may have given it to the task that it serves.
     """
+    sandbox = execution.sandbox
+    if sandbox is None or not sandbox.warm:
+        draft.end(execution, *(stopped or (Reason.SANDBOX_FAILED, run.never_started or "")), ran=False)
+        return
+    waits = execution.model_copy(update={"phase": Phase.PENDING, "sandbox": None})
+    draft.executions[execution.name] = waits
     if stopped is not None:
-        draft.end(execution, *stopped, ran=False)
-        return
-    if execution.sandbox is None or not execution.sandbox.warm:
-        draft.end(execution, Reason.SANDBOX_FAILED, run.never_started or "", ran=False)
-        return
-    draft.executions[execution.name] = execution.model_copy(update={"phase": Phase.PENDING, "sandbox": None})
+        draft.end(waits, *stopped, ran=False)
+        pod = draft.observed.pods.get(sandbox.pod_name or "")
+        if pod is not None and pod.key.uid == sandbox.pod_uid:
+            # A start that was sent may yet arrive.
+            draft.actions.append(DeletePod(pod.key, unused=True))
 
 
 def _take_result(

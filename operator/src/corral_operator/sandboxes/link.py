@@ -65,6 +65,7 @@ class Link:
             and self._channel.lost is None
             and self.description is not None
             and self.description.owner is None
+            and not self.description.retired
         )
 
     def give_up(self, why: str) -> None:
@@ -103,6 +104,19 @@ class Link:
         except (TimeoutError, SandboxLostError, RequestRefusedError):
             pass
         return False
+
+    async def retire(self, seconds: float) -> bool:
+        """Have the runner serve nobody from now on; whether the sandbox may be taken away.
+
+        It may not if it serves somebody. One that does not answer within so long may.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._asking:
+                channel, _ = await self._ready()
+                self.description = await channel.retire()
+                return self.description.owner is None
+        except (TimeoutError, SandboxLostError, RequestRefusedError):
+            return True
 
     async def follow(
         self,
@@ -241,6 +255,8 @@ def _to_start(
     """Return what is yet to be started, None if it was; raises ``RequestRefusedError`` where it cannot be followed."""
     if described.owner is not None and described.owner != owner:
         raise RequestRefusedError("OwnedByAnother", "the sandbox has served another task")
+    if described.retired:
+        raise RequestRefusedError("OwnedByAnother", "the sandbox is being taken away")
     if execution in described.executions:
         return None
     if request is None:

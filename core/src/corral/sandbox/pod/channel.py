@@ -37,6 +37,8 @@ class Description:
 
     owner: Owner | None
     executions: tuple[str, ...]
+    #: It serves nobody, and will serve nobody.
+    retired: bool = False
 
 
 class PodChannel(RunnerChannel):
@@ -166,9 +168,24 @@ class PodChannel(RunnerChannel):
             SandboxLostError: the connection ended.
             RequestRefusedError: the runner refused something that was sent before.
         """
+        return await self._ask("describe")
+
+    async def retire(self) -> Description:
+        """Have it serve nobody from now on, if it serves nobody now.
+
+        Returns:
+            Whom it serves. Neither anybody nor retired: a runner that knows no such request.
+
+        Raises:
+            SandboxLostError: the connection ended.
+            RequestRefusedError: the runner refused something that was sent before.
+        """
+        return await self._ask("retire")
+
+    async def _ask(self, operation: str) -> Description:
         self._asked += 1
         question = self._asked
-        await self.send({"op": "describe"})
+        await self.send({"op": operation})
         while self._answered < question:
             await self._more()
         if self._refusal is not None:
@@ -201,4 +218,4 @@ def _description(answer: Mapping[str, Any]) -> Description:
             raise ValueError("owner: expected whom it serves")
     if not isinstance(executions, list) or not all(isinstance(execution, str) for execution in executions):
         raise ValueError("executions: expected their ids")
-    return Description(serves, tuple(executions))
+    return Description(serves, tuple(executions), answer.get("retired") is True)
