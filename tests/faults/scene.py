@@ -174,9 +174,10 @@ class Scene:
 
     def _unexpected(self) -> list[str]:
         return [
-            f"{name}: {status.get('reason')}: {status.get('message')}"
+            f"{name}: {one.get('reason')}: {one.get('message')}"
             for name, status in self.statuses().items()
-            if status.get("reason") != "Completed"
+            for one in (status, *status.get("executions", ()))
+            if one.get("reason") != "Completed"
         ]
 
     def check(self, what: str, *, reasons: dict[str, int] | None = None) -> Json:

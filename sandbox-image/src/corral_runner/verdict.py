@@ -96,7 +96,7 @@ def reach(found: Evidence, execution: "Execution") -> Verdict:
             return _limit_reached(reason, execution, error)
     if told is not None and told["reason"] != "ToolError":
         limit = _limit(told["reason"], execution)
-        # A tool may only know that something was refused ("MemoryError"): which limit it was, is said for it.
+        # A tool may only know that something was refused: which limit it was, is said for it.
         message = told["message"] if limit is None else f"{_reached(limit)}: {told['message']}"
         return Verdict(told["reason"], message, error, limit)
     if not found.failed:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _STATUS_EVERY = timedelta(seconds=1)
 #: So long a runner has to say whom it serves before its sandbox is taken away.
 _RETIRE_SECONDS = 3.0
+#: A retired one stays so long: whoever has just given it to a task hears from it, instead of finding it gone.
+_RETIRED_STAYS_SECONDS = 2.0
 
 
 class Pools:
@@ -137,7 +139,10 @@ class Pools:
 
     async def _retire(self, pod: ObjectKey) -> bool:
         link = self._links.find(pod)
-        if link is None or await link.retire(_RETIRE_SECONDS):
+        if link is None:
+            return True
+        if await link.retire(_RETIRE_SECONDS):
+            await asyncio.sleep(_RETIRED_STAYS_SECONDS)
             return True
         log.info("pod %s was to go, and has been given to somebody", pod.name)
         self.claims.unspoil(pod.uid)
