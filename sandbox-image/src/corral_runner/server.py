@@ -260,11 +260,15 @@ class Server:
         if operation == "start":
             self._start(connection, request)
         elif operation == "cancel":
-            if self._current is not None:
+            if self._current is not None and ("owner" not in request or owner_of(request) == self._owner):
                 self._current.end(Stop("Cancelled", "the task was cancelled"))
+        elif operation == "put" and "owner" in request and not self._takes(owner_of(request)):
+            self._refuse_owner(connection)
         elif operation in {"put", "get"} and self._current is not None:
             self._refuse(connection, "Busy", "files are put and read while no tool runs")
         elif operation == "put":
+            if "owner" in request:
+                self._owner = owner_of(request)  # before a byte of it is here: nobody else gets to read it
             self._put(request)
         elif operation == "get":
             self._get(connection, str(request["path"]))
@@ -297,12 +301,18 @@ class Server:
             }
         )
 
+    def _takes(self, owner: "tuple[str, int]") -> bool:
+        return not self._retired and self._owner in {None, owner}
+
+    def _refuse_owner(self, connection: Connection, execution: "str | None" = None) -> None:
+        why = "is being taken away" if self._retired else "serves another task or attempt"
+        self._refuse(connection, "OwnedByAnother", f"this sandbox {why}", execution)
+
     def _start(self, connection: Connection, request: "dict[str, Any]") -> None:
         owner = owner_of(request)
         execution = Execution(request.get("execution"))
-        if self._retired or (self._owner is not None and owner != self._owner):
-            why = "is being taken away" if self._retired else "serves another task or attempt"
-            self._refuse(connection, "OwnedByAnother", f"this sandbox {why}", execution.id)
+        if not self._takes(owner):
+            self._refuse_owner(connection, execution.id)
             return
         if execution.id in self._executions:
             return  # a re-attach: the frames of the first start are the answer

@@ -116,11 +116,59 @@ async def test_B13_of_two_tasks_that_were_given_one_sandbox_its_runner_serves_th
     assert (first.ended.result, same.ended.result) == (7, 7)
 
 
+async def test_B13_what_comes_too_late_with_its_files_is_told_whose_the_sandbox_is(tmp_path: Path) -> None:
+    code = "import time\ndef main():\n  time.sleep(0.5)\n  return open('in.txt').read()"
+    file, files = InputFile(path="in.txt", content="ours", mode="0644"), ("in.txt", "other.txt")
+    others = tuple(InputFile(path=path, content="of a stranger", mode="0644") for path in files)
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        await _is_unused(theirs)
+        run = _run(ours, _request(code), files=(file,))
+        following = asyncio.create_task(run.follow())
+        await eventually_async(lambda: run.record.started)
+        assert theirs.unused
+        same, other = await asyncio.gather(
+            _run(theirs, _request(code), files=(file,)).follow(),
+            _run(theirs, _request("def main(): return 8", STRANGER), owner=STRANGER, files=others).follow(),
+        )
+        first = await following
+    assert other.never_started is not None
+    assert first.ended is not None
+    assert same.ended is not None
+    assert (first.ended.result, same.ended.result) == ("ours", "ours")
+
+
+async def test_S3_nobodys_files_reach_a_sandbox_that_then_serves_another_task(tmp_path: Path) -> None:
+    look = "import os\ndef main(): return os.listdir('.')"
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        await _is_unused(theirs)
+        channel, _ = await theirs._ready()
+        channel.speak_for(STRANGER)
+        await channel.put("in.txt", b"a secret", 0o644)
+        assert (await channel.describe()).owner == STRANGER
+        assert (await _run(ours, _request(look)).follow()).never_started is not None
+        await channel.start(_request(look, STRANGER))
+        assert (await channel.describe()).executions == ("main",)
+
+
+async def test_B13_a_task_that_waits_for_its_sandbox_cancels_no_other_that_runs_there(tmp_path: Path) -> None:
+    code = "import time\ndef main():\n  time.sleep(0.5)\n  return 7"
+    async with real_runner(tmp_path) as port, _linked(port) as (link, _):
+        run = _run(link, _request(code))
+        following = asyncio.create_task(run.follow())
+        await eventually_async(lambda: run.record.started)
+        await _run(link, _request(code, STRANGER), owner=STRANGER).cancel()
+        view = await following
+    assert view.ended is not None
+    assert view.ended.reason is Reason.COMPLETED
+
+
 async def test_B13_a_real_runner_that_serves_nobody_retires_and_starts_nothing_more(tmp_path: Path) -> None:
     async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
         await _is_unused(ours)
         await _is_unused(theirs)
-        assert await ours.retire(5)
+        assert await ours.retire(5) == Description(None, (), retired=True)
         assert not ours.unused
         late = await _run(theirs, _request()).follow()
         assert (late.never_started, late.ended) == ("this sandbox is being taken away", None)
@@ -138,17 +186,17 @@ async def test_B13_a_real_runner_that_serves_somebody_does_not_retire(tmp_path: 
         following = asyncio.create_task(run.follow())
         await eventually_async(lambda: run.record.started)
         assert ours.unused, "no more is known of it than when the connection was made"
-        assert not await ours.retire(5)
+        assert await ours.retire(5) == Description(OWNER, ("main",))
         view = await following
     assert view.ended is not None
     assert (view.ended.reason, view.ended.result) == (Reason.COMPLETED, 7)
 
 
-async def test_B13_what_does_not_answer_may_be_taken_away() -> None:
+async def test_B13_a_runner_that_does_not_answer_says_nothing_of_whom_it_serves() -> None:
     async with ScriptedRunner.started() as runner:
         runner.is_silent = True
         async with _linked(runner.port) as (link, _):
-            assert await link.retire(0.05)
+            assert await link.retire(0.05) is None
 
 
 async def test_M1_a_real_runner_that_is_cancelled_says_so_and_keeps_what_was_printed(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ async def test_B13_a_task_that_is_read_again_has_the_sandboxes_that_another_oper
     server.before = before
     async with running(server) as replica:
         claims = replica.operator.pools.claims
-        await eventually_async(lambda: claims.claimer("warm-uid"), lambda task: task == "task-uid")
+        await eventually_async(lambda: list(claims.claimers("warm-uid")), lambda tasks: tasks == ["task-uid"])
 
 
 async def test_B13_a_sandbox_that_a_task_had_claimed_and_never_got_is_not_taken_away_with_it() -> None:

@@ -113,6 +113,7 @@ NO_PROGRAM = 'OCI runtime create failed: runc create failed: exec: "nope": execu
         ({**ENDED, "state": terminated("ContainerCannotRun", 127, message=FROZEN)}, True),
         ({**ENDED, "state": terminated("StartError", 128, message=NO_PROGRAM)}, False),
         ({**ENDED, "state": terminated("StartError", 128, message="exec /x: Exec format error")}, False),
+        ({**ENDED, "state": terminated("StartError", 128, message="container init was OOM-killed")}, False),
         ({**ENDED, "state": terminated("StartError", 128)}, False),
         ({**ENDED, "state": terminated("Error", 1, message=FROZEN)}, False),
         ({**ENDED, "reason": "OutOfcpu"}, True),

@@ -9,6 +9,7 @@ import pytest
 
 from corral.api import SandboxPool, time_text
 from corral.cluster.port import AGENT_TASKS, PODS, POOLS, ObjectKey
+from corral_operator.control.claims import Claims
 from corral_operator.control.podmaker import PodMaker
 from corral_operator.settings import Settings
 from eventually import eventually_async
@@ -115,7 +116,41 @@ async def test_B13_a_sandbox_too_many_stays_if_another_operator_has_started_some
         runner.owner, runner.executions = {"uid": "others-uid/main", "attempt": 1}, ["main"]
         pools.give_up(key)
         await eventually_async(lambda: replica.idle)
+        # Nobody has told of that task: it may be new.
+        pools.kick(POOL.uid)
+        await eventually_async(lambda: replica.idle)
         assert (_pods(server), pools.claims.is_free(key.uid)) == ({key.name}, True)
+        # A list of all tasks that began since does not have it: it was deleted.
+        await replica.operator._sweep()
+        pools.kick(POOL.uid)
+        await eventually_async(lambda: key.name not in _pods(server))
+
+
+async def test_B13_what_a_task_is_done_with_stays_if_it_serves_another_one() -> None:
+    server = ApiServer()
+    pod = _warm(server)
+    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    async with _runner_of(pod, None) as runner, running(server) as replica:
+        operator = replica.operator
+        await eventually_async(lambda: (link := operator._links.find(key)) is not None and link.unused)
+        runner.owner, runner.executions = {"uid": "others-uid/main", "attempt": 1}, ["main"]
+        operator.tasks._actor.delete_pod(key, "task-uid")
+        await eventually_async(lambda: replica.idle)
+        assert _pods(server) == {key.name}
+        # Asked for while somebody else is told no: what it is asked for in the end, happens.
+        operator.pools.give_up(key)
+        operator.tasks._actor.delete_pod(key, "others-uid")
+        await eventually_async(lambda: key.name not in _pods(server))
+
+
+def test_B13_a_sandbox_that_two_tasks_were_given_is_taken_until_both_have_let_go() -> None:
+    claims, key = Claims(), ObjectKey("team", "warm-1", "uid-warm-1")
+    claims.take(key, task())
+    claims.take(key, task(uid="others-uid"))
+    assert claims.release("task-uid", ()) == [key.uid]
+    assert (claims.is_free(key.uid), list(claims.claimers(key.uid))) == (False, ["others-uid"])
+    claims.release("others-uid", ())
+    assert claims.is_free(key.uid)
 
 
 async def test_B13_a_sandbox_too_many_is_retired_before_it_goes() -> None:
@@ -127,8 +162,9 @@ async def test_B13_a_sandbox_too_many_is_retired_before_it_goes() -> None:
             lambda: (link := replica.operator._links.find(key)) is not None and link.unused
         )
         replica.operator.pools.give_up(key)
+        await eventually_async(lambda: runner.retired)
+        assert key.name in _pods(server), "whoever has just been given it hears so from its runner"
         await eventually_async(lambda: key.name not in _pods(server))
-        assert runner.retired
 
 
 async def test_B13_a_retired_sandbox_goes_when_its_operator_died_before_it_took_it_away() -> None:

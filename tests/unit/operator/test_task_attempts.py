@@ -276,7 +276,7 @@ def test_B13_nothing_is_started_after_a_cancel_by_an_operator_that_does_not_know
     assert ended.status is not None
     assert ended.status.reason is Reason.CANCELLED
     # Another operator may have given the sandbox to somebody else: whom it serves keeps it, and it is none of ours.
-    assert of_type(ended, DeletePod) == [DeletePod(BOX.key, unused=True)]
+    assert of_type(ended, DeletePod) == [DeletePod(BOX.key)]
     assert ended.status.executions[0].sandbox is None
 
 
@@ -405,6 +405,28 @@ def test_M2_a_program_that_its_node_could_not_start_has_not_run_and_gets_another
     assert plan.status is not None
     (main,) = plan.status.executions
     assert (main.reason, main.attempt, main.exit_code) == (None, 2, None)
+
+
+@pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "NodeAffinity", "OutOfcpu"])
+def test_B13_what_a_kubelet_that_came_back_refuses_may_have_run_before(reason: str) -> None:
+    """Its container's state is lost then; without leave to repeat it is not run again."""
+    refused = {"phase": "Failed", "reason": reason}
+    lost = RunView(lost="the pod has ended", began=True, over_at=NOW)
+    plans = [
+        _look(_running(retry=RETRY), warm(ready=False, state={}, **refused), run=lost),
+        _look(_program(retry=RETRY), _container({}, **refused)),
+    ]
+    for plan in plans:
+        assert plan.status is not None
+        assert plan.status.attempt == 1
+        assert plan.status.reason in {Reason.SANDBOX_FAILED, Reason.UNSCHEDULABLE}
+
+
+def test_B13_a_program_whose_start_was_given_up_may_have_begun_and_is_not_replaced() -> None:
+    late = terminated("StartError", 128, message="failed to start shim: context deadline exceeded")
+    plan = _look(_program(), _container(late, phase="Failed"), logs={"main": Printed("")})
+    assert plan.status is not None
+    assert (plan.status.reason, plan.status.attempt) == (Reason.SANDBOX_FAILED, 1)
 
 
 def test_B13_a_program_that_was_seen_waiting_may_have_begun_since_and_is_not_retried() -> None:

@@ -33,6 +33,8 @@ class RunnerChannel(asyncio.Protocol):
         self._waiters: list[asyncio.Future[None]] = []
         #: Answers to the question that somebody has asked; None while nobody has.
         self._replies: asyncio.Queue[dict[str, Any] | SandboxError] | None = None
+        #: Said with every file, where others could own the sandbox.
+        self._on_behalf: dict[str, Any] = {}
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -141,9 +143,8 @@ class RunnerChannel(asyncio.Protocol):
         pieces = [data[start : start + _PUT_BYTES] for start in range(0, len(data), _PUT_BYTES)] or [b""]
         for number, piece in enumerate(pieces):
             encoded = base64.b64encode(piece).decode("ascii")
-            await self.send(
-                {"op": "put", "path": path, "data": encoded, "mode": mode, "append": append or number > 0}
-            )
+            about = {"path": path, "mode": mode, "append": append or number > 0, **self._on_behalf}
+            await self.send({"op": "put", **about, "data": encoded})
 
     async def start(self, request: ExecutionRequest) -> None:
         """Start an execution; see ``Sandbox.start``. What was refused before is forgotten."""

@@ -16,6 +16,10 @@ class Owner:
     uid: str
     attempt: int = 1
 
+    def to_runner(self) -> dict[str, Any]:
+        """Return it as requests carry it."""
+        return {"uid": self.uid, "attempt": self.attempt}
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
@@ -42,7 +46,7 @@ class ExecutionRequest:
         secrets = {"secretEnv": self.secret_env} if self.secret_env else {}
         return {
             "op": "start",
-            "owner": {"uid": self.owner.uid, "attempt": self.owner.attempt},
+            "owner": self.owner.to_runner(),
             "execution": {
                 "id": self.id,
                 "run": self.run,

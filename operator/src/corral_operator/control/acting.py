@@ -6,6 +6,7 @@ import binascii
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from corral.api import ExecutionStatus, Reason
 from corral.cluster.port import (
@@ -120,21 +121,24 @@ class Actor:
                 )
                 self._kick(task.key.uid)
             case DeletePod():
-                if action.unused:
-                    self._pools.give_up(action.pod)
-                else:
-                    self.delete_pod(action.pod, idle=action.idle)
+                self.delete_pod(action.pod, task.key.uid, idle=action.idle)
             case Tell():
                 self._events.tell(task.key, action)
 
-    def delete_pod(self, pod: ObjectKey, *, idle: bool = False) -> None:
-        """Take a pod away, in the background; nobody gets it any more. One that is idle goes after a lull."""
+    def delete_pod(self, pod: ObjectKey, task: str, *, idle: bool = False) -> None:
+        """Take a pod away that a task is done with, in the background; nobody gets it any more.
+
+        One that is idle goes after a lull, one that turns out to serve another task does not go.
+        """
         known = self._store.pods.get(pod.uid)
         if known is None:
             return
         self._pools.claims.spoil(pod.uid)
         if not known.deleting:
-            self._deletions.delete(PODS, pod, after_seconds=LULL.total_seconds() if idle else 0)
+            after = LULL.total_seconds() if idle else 0
+            self._deletions.delete(
+                PODS, pod, after_seconds=after, may_go=partial(self._pools.may_go, pod, task)
+            )
 
     def delete_task(self, task: ObjectKey) -> None:
         """Take an ended task away, in the background."""

@@ -10,7 +10,6 @@ from corral_operator.decisions.task_view import TaskView
 @dataclass(frozen=True, slots=True)
 class _Claim:
     pod: ObjectKey
-    task: str
     caller: str
 
 
@@ -18,7 +17,8 @@ class Claims:
     """Taken sandboxes by the UID of their pod. The tasks' statuses say the same, and outlive it."""
 
     def __init__(self) -> None:
-        self._claims: dict[str, _Claim] = {}
+        #: By the UIDs of pod and task. Two operators may have given one sandbox to two tasks.
+        self._claims: dict[str, dict[str, _Claim]] = {}
         self._spent: set[str] = set()
 
     @property
@@ -37,7 +37,7 @@ class Claims:
 
     def take(self, pod: ObjectKey, task: TaskView) -> None:
         """Give a sandbox to a task."""
-        self._claims[pod.uid] = _Claim(pod, task.key.uid, task.caller)
+        self._claims.setdefault(pod.uid, {})[task.key.uid] = _Claim(pod, task.caller)
 
     def adopt(self, task: TaskView) -> None:
         """Know the claims that stand in a task's status: this operator did not make them, or not lately."""
@@ -45,12 +45,11 @@ class Claims:
             sandbox = execution.sandbox
             if execution.reason is None and sandbox is not None and sandbox.warm and sandbox.pod_uid:
                 pod = ObjectKey(task.key.namespace, sandbox.pod_name or "", sandbox.pod_uid)
-                self._claims.setdefault(pod.uid, _Claim(pod, task.key.uid, task.caller))
+                self.take(pod, task)
 
-    def claimer(self, pod: str) -> str | None:
-        """Return the UID of the task that has a sandbox."""
-        claim = self._claims.get(pod)
-        return None if claim is None else claim.task
+    def claimers(self, pod: str) -> Collection[str]:
+        """Return the UIDs of the tasks that have a sandbox: one at most, but for a moment."""
+        return self._claims.get(pod, {}).keys()
 
     def release(self, task: str, keep: Collection[str]) -> list[str]:
         """Take a task's sandboxes back, but for those to keep.
@@ -58,9 +57,11 @@ class Claims:
         Returns:
             UIDs of the pods.
         """
-        given_up = [uid for uid, claim in self._claims.items() if claim.task == task and uid not in keep]
+        given_up = [uid for uid, claims in self._claims.items() if task in claims and uid not in keep]
         for uid in given_up:
-            del self._claims[uid]
+            del self._claims[uid][task]
+            if not self._claims[uid]:
+                del self._claims[uid]
         return given_up
 
     def spoil(self, pod: str) -> None:
@@ -79,7 +80,7 @@ class Claims:
     def running(self, namespace: str) -> dict[str, int]:
         """Return how many sandboxes of a namespace each caller has."""
         counts: dict[str, int] = {}
-        for claim in self._claims.values():
+        for claim in (claim for claims in self._claims.values() for claim in claims.values()):
             if claim.pod.namespace == namespace:
                 counts[claim.caller] = counts.get(claim.caller, 0) + 1
         return counts

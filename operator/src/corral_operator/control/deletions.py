@@ -15,6 +15,8 @@ class Deletions:
         self._cluster = cluster
         self._background = background
         self._asked: dict[str, asyncio.Task[None]] = {}
+        #: Asked for once more, in case that the first one ends with its object staying.
+        self._again: dict[str, Callable[[], None]] = {}
 
     def delete(
         self,
@@ -32,7 +34,11 @@ class Deletions:
             after_seconds: waits so long first.
             may_go: asked before; if it says no, the object stays.
         """
-        if key.uid not in self._asked:
+        if key.uid in self._asked:
+            self._again[key.uid] = partial(
+                self.delete, resource, key, after_seconds=after_seconds, may_go=may_go
+            )
+        else:
             self._asked[key.uid] = self._background.run(
                 partial(self._delete, resource, key, after_seconds, may_go),
                 f"delete {resource.plural} {key.name}",
@@ -41,6 +47,7 @@ class Deletions:
 
     def forget(self, uid: str) -> None:
         """The object does not exist any more."""
+        self._again.pop(uid, None)
         task = self._asked.pop(uid, None)
         if task is not None:
             task.cancel()
@@ -60,6 +67,9 @@ class Deletions:
         await asyncio.sleep(after_seconds)
         if may_go is not None and not await may_go():
             self._asked.pop(key.uid, None)
+            again = self._again.pop(key.uid, None)
+            if again is not None:
+                again()
             return
         try:
             await self._cluster.delete(resource, key)

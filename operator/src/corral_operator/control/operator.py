@@ -224,7 +224,9 @@ class Operator:
         await self._list(TOOLS, self.store.tools)
         await self._list(POOLS, self.store.pools)
         await self._list(PODS, self.store.pods, f"{SANDBOX_LABEL}=true")
+        began = asyncio.get_running_loop().time()
         await self._list(AGENT_TASKS, self.store.tasks)
+        self.store.tasks_listed_at = began
 
     async def _list(self, resource: Resource, shelf: Shelf[Any], selector: str = "") -> None:
         for namespace in self._settings.namespaces:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from corral.api import SandboxPool
 from corral.cluster.port import PODS, POOLS, Cluster, Conflict, NotFound, ObjectKey, Refused, Unavailable
+from corral.sandbox.port import Owner
 from corral_operator.builders.template import template_hash
 from corral_operator.clock import Clock
 from corral_operator.control.claims import Claims
@@ -23,7 +24,7 @@ from corral_operator.control.workers import Workers
 from corral_operator.decisions.api_refusal import Later, api_refusal
 from corral_operator.decisions.match import PoolSupply
 from corral_operator.decisions.pool import PoolPlan, PoolState, decide_pool, is_usable
-from corral_operator.decisions.task_view import TaskView
+from corral_operator.decisions.task_view import FinishedTask, TaskView
 from corral_operator.metrics import POOL_REFILLS, POOL_SANDBOXES
 from corral_operator.names import POOL_LABEL
 from corral_operator.settings import Settings
@@ -135,16 +136,26 @@ class Pools:
         """
         waits = pod.uid not in self.claims.spent
         self.claims.spoil(pod.uid)
-        self._deletions.delete(PODS, pod, may_go=partial(self._retire, pod) if waits else None)
+        self._deletions.delete(PODS, pod, may_go=partial(self.may_go, pod, None) if waits else None)
 
-    async def _retire(self, pod: ObjectKey) -> bool:
+    async def may_go(self, pod: ObjectKey, task: str | None) -> bool:
+        """Whether a sandbox serves nobody, and never will, or this task alone. Then it may be taken away.
+
+        Args:
+            pod: the sandbox.
+            task: UID of the task that is done with it; None: it waited for one.
+        """
         link = self._links.find(pod)
-        if link is None:
+        described = None if link is None else await link.retire(_RETIRE_SECONDS)
+        if described is None:
             return True
-        if await link.retire(_RETIRE_SECONDS):
-            await asyncio.sleep(_RETIRED_STAYS_SECONDS)
+        if described.owner is None:
+            if task is None:
+                await asyncio.sleep(_RETIRED_STAYS_SECONDS)
             return True
-        log.info("pod %s was to go, and has been given to somebody", pod.name)
+        if task == described.owner.uid.partition("/")[0]:
+            return True
+        log.info("pod %s was to go, and serves %s", pod.name, described.owner.uid)
         self.claims.unspoil(pod.uid)
         return False
 
@@ -326,17 +337,25 @@ class Pools:
         """
         for pod in pods:
             link = self._links.find(pod.key)
-            described = None if link is None else link.description
-            if described is None or not self.claims.is_free(pod.key.uid):
+            if (
+                link is None
+                or (described := link.description) is None
+                or not self.claims.is_free(pod.key.uid)
+            ):
                 continue
             if described.retired:
                 self.claims.spoil(pod.key.uid)
-            if (owner := described.owner) is None:
-                continue
-            task = self._store.tasks.get(owner.uid.partition("/")[0])
-            if not isinstance(task, TaskView) or task.is_over(owner):
+            if (owner := described.owner) is not None and self._is_over(owner, link.described_at):
                 log.warning("pod %s has served %s, which has ended; it goes", pod.key.name, owner.uid)
                 self.claims.spoil(pod.key.uid)
+
+    def _is_over(self, owner: Owner, since: float) -> bool:
+        """Whether an attempt has ended that a runner named at a loop time. What no watch has told of yet has not."""
+        uid = owner.uid.partition("/")[0]
+        task = self._store.tasks.get(uid)
+        if task is None:
+            return self._store.tasks.is_gone(uid) or since < self._store.tasks_listed_at
+        return isinstance(task, FinishedTask) or task.is_over(owner)
 
     def _silent(self, pods: Iterable[PodView], now: datetime) -> dict[str, datetime]:
         """Return since when no runner answers, of those that should."""

@@ -149,8 +149,8 @@ class Runs:
             message = f"what the runner sent could not be read: {error!r}"
             followed.view = RunView(ended=followed.record.refused(Reason.SANDBOX_FAILED, message), began=True)
         finally:
-            # A sandbox that serves somebody else is theirs; every other one goes.
-            if followed.view.never_started is None:
+            # Where nothing of it began, the sandbox may be another task's, and that one listens on.
+            if followed.view.began:
                 run.hang_up()
         followed.over_at = self._clock.now()
         self._on_change(uid)

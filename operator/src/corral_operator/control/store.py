@@ -74,6 +74,10 @@ class Shelf(Generic[_V]):
         uid = self._names.get((namespace, name))
         return None if uid is None else self.get(uid)
 
+    def is_gone(self, uid: str) -> bool:
+        """Whether an object is known to have been deleted, lately."""
+        return uid in self._gone
+
     def is_news(self, body: Json) -> bool:
         """Whether an object is new, or newer than the version known."""
         uid = body["metadata"]["uid"]
@@ -162,6 +166,8 @@ class Store:
     pods: Shelf[PodView]
     pools: Shelf[SandboxPool]
     tools: Shelf[Tool | None]
+    #: Loop time when the last complete look at all tasks began.
+    tasks_listed_at: float = 0.0
     #: Pods that are gone, as they were last seen: why they went.
     gone_pods: OrderedDict[tuple[str, str], PodView] = field(default_factory=OrderedDict)
     _catalogues: dict[str, Catalogue] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from corral.api import Problem, Tool
+from corral.api import AgentTaskStatus, Problem, Tool
 from corral.catalogue.checker import ArgumentChecker
 from corral.cluster.port import (
     AGENT_TASKS,
@@ -124,6 +124,8 @@ class Tasks:
             plan = written
         for action in plan.actions:
             await self._actor.act(task, memory, action)
+        if plan.status is not None:
+            self._give_back(task, plan.status)
         if plan.status is not None and plan.status.completion_time is not None:
             self.kick(uid)  # what an ended task still needs; no watch tells of what we wrote ourselves
         return None if plan.wake_at is None else self._clock.loop_time(plan.wake_at)
@@ -235,6 +237,12 @@ class Tasks:
             # Another operator may have given it sandboxes; the watch, told of this version, has no news to tell.
             self._pools.claims.adopt(now)
 
+    def _give_back(self, before: TaskView, status: AgentTaskStatus) -> None:
+        """Give up the claims on sandboxes that a task had, and has not any more."""
+        now = _pods_in(status, before.key.namespace)
+        if not {*_assigned_pods(before)} <= {*now}:
+            self._pools.release(before.key.uid, keep={pod.uid for pod in now})
+
     def _forget(self, key: ObjectKey) -> None:
         """Take note that a task does not exist any more, before a watch tells."""
         identity = {"namespace": key.namespace, "name": key.name, "uid": key.uid}
@@ -261,7 +269,7 @@ class Tasks:
         owned = {pod.key for pod in self._store.pods.owned_by(uid)}
         # Not what it had claimed besides: that stands in no status of it, so it may stand in another task's.
         for pod in {*pods, *owned}:
-            self._actor.delete_pod(pod)
+            self._actor.delete_pod(pod, uid)
         self._pools.release(uid, keep=())
 
     async def _look_for_pods(self, task: TaskView, memory: TaskMemory) -> None:
@@ -283,8 +291,12 @@ class Tasks:
 
 
 def _assigned_pods(task: TaskView) -> tuple[ObjectKey, ...]:
+    return _pods_in(task.status, task.key.namespace)
+
+
+def _pods_in(status: AgentTaskStatus, namespace: str) -> tuple[ObjectKey, ...]:
     return tuple(
-        ObjectKey(task.key.namespace, sandbox.pod_name, sandbox.pod_uid)
-        for execution in task.status.executions
+        ObjectKey(namespace, sandbox.pod_name, sandbox.pod_uid)
+        for execution in status.executions
         if (sandbox := execution.sandbox) is not None and sandbox.pod_name and sandbox.pod_uid
     )

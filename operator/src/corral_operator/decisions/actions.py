@@ -102,8 +102,6 @@ class DeletePod:
     pod: ObjectKey
     #: It said itself how its work ended, and runs nothing: it may go when the cluster has nothing better to do.
     idle: bool = False
-    #: Nothing was started in it by whoever asks; if somebody else did, it stays.
-    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from datetime import timedelta
 from corral.api import AgentTaskSpec, ExecutionStatus, Phase, Reason
 from corral.sandbox.plan import Planned
 from corral_operator.decisions import status as statuses
-from corral_operator.decisions.actions import Ask, Cancel, DeletePod
+from corral_operator.decisions.actions import Ask, Cancel
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.observed import RunView
 from corral_operator.decisions.placement import start
-from corral_operator.decisions.pod_failure import PodFailure, pod_failure
+from corral_operator.decisions.pod_failure import PodFailure, doubted, pod_failure
 from corral_operator.decisions.programs import RUNNER, look_at_program
 from corral_operator.views import PodView
 
@@ -68,9 +68,9 @@ def _end_or_fail(
     draft: Draft, execution: ExecutionStatus, failure: PodFailure, stopped: Stopped | None
 ) -> None:
     if stopped is not None:
-        draft.end(execution, *stopped, ran=failure.ran)
+        draft.end(execution, *stopped, ran=None)
     else:
-        draft.fail(execution, failure)
+        draft.fail(execution, doubted(failure))
 
 
 def _look_after(draft: Draft, execution: ExecutionStatus, run: RunView, pod: PodView | None) -> None:
@@ -113,8 +113,7 @@ def _take_back(draft: Draft, execution: ExecutionStatus, run: RunView, stopped: 
         draft.end(waits, *stopped, ran=False)
         pod = draft.observed.pods.get(sandbox.pod_name or "")
         if pod is not None and pod.key.uid == sandbox.pod_uid:
-            # A start that was sent may yet arrive.
-            draft.actions.append(DeletePod(pod.key, unused=True))
+            draft.delete_pod(pod)  # a start that was sent may yet arrive
 
 
 def _take_result(
@@ -164,12 +163,12 @@ def _look_for_cause(
         return
     if pod is None:
         if draft.is_gone(execution.sandbox.pod_name or ""):
-            draft.fail(execution, draft.gone(execution.sandbox))
+            draft.fail(execution, doubted(draft.gone(execution.sandbox)))
         return
     failure = pod_failure(pod, draft.now, _LOST_PATIENCE)
     since = run.over_at or draft.now
     if failure is not None:
-        draft.fail(execution, failure)
+        draft.fail(execution, doubted(failure))
     elif draft.now >= since + _LOST_PATIENCE:
         message = f"the runner in pod {pod.key.name} on node {pod.node} was lost: {run.lost}"
         draft.end(execution, Reason.SANDBOX_FAILED, message, ran=None)

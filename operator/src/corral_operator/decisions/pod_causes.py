@@ -96,16 +96,21 @@ _WAITING = MappingProxyType(
 # --- containers that ended ---
 #: Ends of containers that never ran: containerd's and Docker's words.
 NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun"})
-#: What runtimes say (runc, crun, runsc) of a program that no node can start. Everything else that they say is trouble
-#: of their node: of a cgroup that does not freeze (kubernetes/kubernetes#131087), of a lack of memory or of time.
-_IMAGE_TO_BLAME = (
+#: What runtimes say (runc, crun, runsc) of what no node can start. Everything else that they say is trouble of their
+#: node: of a cgroup that does not freeze (kubernetes/kubernetes#131087), of a lack of memory or of time.
+_TASK_TO_BLAME = (
     "no such file",
     "not found",
     "permission denied",
     "exec format error",
     "not a directory",
     "is a directory",
+    "argument list too long",
+    "no matching entries in passwd",
+    "oom-killed",
 )
+#: What they say where the process may have begun all the same.
+_TOO_LATE = ("deadline exceeded", "canceled", "ttrpc", "poststart")
 _NODE_RESTARTED = Cause(
     Reason.NODE_LOST,
     "the node lost sight of its container, as after a restart of the node",
@@ -248,7 +253,13 @@ def failed_to_start(container: ContainerView) -> bool:
     """Whether a container never ran because its node could not start it, as far as the runtime says why."""
     said = container.terminated_message.strip().lower()
     never = container.terminated in NEVER_STARTED
-    return never and said != "" and not any(words in said for words in _IMAGE_TO_BLAME)
+    return never and said != "" and not any(words in said for words in _TASK_TO_BLAME)
+
+
+def may_have_begun(container: ContainerView) -> bool:
+    """Whether a container that counts as never started may have run for a moment."""
+    said = container.terminated_message.lower()
+    return container.terminated in NEVER_STARTED and any(words in said for words in _TOO_LATE)
 
 
 def of_disruption(pod: PodView) -> Cause | None:

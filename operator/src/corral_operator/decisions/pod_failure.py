@@ -6,7 +6,7 @@ pkg/kubelet/nodeshutdown, pkg/kubelet/preemption; disruptions staging/src/k8s.io
 (``PodReason…``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from corral.api import Reason
@@ -72,6 +72,15 @@ def patience_ends(
     return None if waiting is None else waiting[0]
 
 
+def doubted(failure: PodFailure) -> PodFailure:
+    """Return the failure of a pod that something may have been started in, whatever the pod itself says.
+
+    A kubelet that comes back, as after its node was restarted, admits its pods anew. What it refuses then loses all
+    that its status said of containers that ran (kubernetes/kubernetes#123859, #117955).
+    """
+    return replace(failure, ran=None, elsewhere=False)
+
+
 def pod_gone(name: str, node: str | None, last_seen: PodView | None = None) -> PodFailure:
     """Return why a pod that should exist does not: what it was last seen to suffer, else that nobody knows."""
     if last_seen is not None:
@@ -109,7 +118,10 @@ def _ran(pod: PodView) -> bool | None:
 
 def _container_failure(pod: PodView) -> PodFailure | None:
     cause = pod_causes.of_terminated(pod.container)
-    return None if cause is None else _failure(pod, cause, ran=_ran(pod))
+    if cause is None:
+        return None
+    begun = pod_causes.may_have_begun(pod.container)
+    return _failure(pod, cause, ran=None if begun else _ran(pod))
 
 
 def _waiting(

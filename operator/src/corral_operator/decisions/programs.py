@@ -3,7 +3,6 @@
 A pod that exists may run, so the status names it before it is made. Its result is its log and its exit code.
 """
 
-from dataclasses import replace
 from datetime import timedelta
 from math import ceil
 
@@ -21,7 +20,7 @@ from corral.sandbox.plan import Planned
 from corral_operator.decisions.actions import CreatePod, Program, ReadLog
 from corral_operator.decisions.draft import Draft, Stopped
 from corral_operator.decisions.plain_result import plain_result
-from corral_operator.decisions.pod_failure import patience_ends, pod_failure, pod_gone
+from corral_operator.decisions.pod_failure import doubted, patience_ends, pod_failure, pod_gone
 from corral_operator.decisions.program_output import with_program_result
 from corral_operator.decisions.sizes import SandboxSize
 from corral_operator.views import PodView
@@ -121,8 +120,7 @@ def _look_at_pod(
     failure = pod_failure(pod, draft.now, patience)
     if failure is not None:
         # The kubelet may have started it since this was seen; a runner's pod starts nothing by itself.
-        seen_waiting = failure.still_tried or pod.deleting
-        draft.fail(execution, replace(failure, ran=None) if seen_waiting else failure)
+        draft.fail(execution, doubted(failure))
     elif container.running and container.started_at is not None:
         if planned is None:
             return  # its pod has a deadline of its own

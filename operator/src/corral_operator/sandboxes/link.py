@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from corral.api import Frame, InputFile
@@ -53,6 +54,8 @@ class Link:
         self.trouble = ""
         #: What the runner said when it was last asked; while it is told to start, for whom.
         self.description: Description | None = None
+        #: Loop time when it said so.
+        self.described_at = 0.0
         #: One at a time asks for the sandbox, and knows what the runner says to it before the next one asks.
         self._asking = asyncio.Lock()
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"link {pod.name}")
@@ -105,18 +108,21 @@ class Link:
             pass
         return False
 
-    async def retire(self, seconds: float) -> bool:
-        """Have the runner serve nobody from now on; whether the sandbox may be taken away.
+    async def retire(self, seconds: float) -> Description | None:
+        """Have the runner serve nobody from now on, unless it serves somebody, and return what it says then.
 
-        It may not if it serves somebody. One that does not answer within so long may.
+        None: it does not answer within so long, or knows no such request.
         """
-        try:
+        with suppress(TimeoutError, SandboxLostError):
             async with asyncio.timeout(seconds), self._asking:
-                channel, _ = await self._ready()
-                self.description = await channel.retire()
-                return self.description.owner is None
-        except (TimeoutError, SandboxLostError, RequestRefusedError):
-            return True
+                channel, described = await self._ready()
+                if described.owner is not None:
+                    return described  # for its whole life
+                try:
+                    return self._learn(await channel.retire())
+                except RequestRefusedError as error:
+                    channel.fail(str(error))
+        return None
 
     async def follow(
         self,
@@ -148,6 +154,7 @@ class Link:
 
         position = 0
         while True:
+            channel = None
             try:
                 async with self._asking:
                     channel = await self._started(owner, request, execution, put_files, on_sent)
@@ -156,6 +163,10 @@ class Link:
                     yield frame
             except ProtocolBrokenError:
                 raise
+            except RequestRefusedError as error:
+                # Something runs already. Is it this, started by another operator? The next connection tells.
+                if error.code != "Busy" or channel is not None:
+                    raise
             except SandboxLostError:
                 if self._gone is not None:
                     raise SandboxLostError(self._gone) from None
@@ -177,19 +188,25 @@ class Link:
             on_sent()
             return channel
         try:
+            channel.speak_for(owner)
             await put_files(channel)
-            # Before it is sent: whether it arrived is what the next connection asks.
-            self.description = Description(owner, (*described.executions, execution))
+            if self._channel is channel:
+                # Before it is sent: whether it arrived is what the next connection asks.
+                self.description = Description(owner, (*described.executions, execution))
             await channel.start(to_start)
             on_sent()
             # Two operators may give one sandbox to two tasks: who was first, the runner alone knows.
-            self.description = await channel.describe()
+            said = self._learn(await channel.describe())
         except RequestRefusedError as error:
             channel.fail(str(error))  # the next one begins without what this one was refused
             raise
-        if _to_start(self.description, owner, request, execution) is not None:
+        if _to_start(said, owner, request, execution) is not None:
             raise ProtocolBrokenError("the runner neither started what it was told to start, nor refused it")
         return channel
+
+    def _learn(self, said: Description) -> Description:
+        self.description, self.described_at = said, asyncio.get_running_loop().time()
+        return said
 
     async def _ready(self) -> tuple[PodChannel, Description]:
         async with self._changed:
@@ -242,7 +259,7 @@ class Link:
             )
         try:
             async with asyncio.timeout(_HELLO_SECONDS):
-                self.description = await channel.described()
+                self._learn(await channel.described())
         except BaseException:
             channel.close()
             raise

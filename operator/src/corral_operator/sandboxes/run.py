@@ -62,13 +62,14 @@ class Run:
         self.record = record
         self._files = files
         self._cancelled = False
+        self._cancel = {"op": "cancel", "owner": owner.to_runner()}
         self._clock: asyncio.Timeout | None = None
 
     async def cancel(self) -> None:
         """Ask the runner to end it. A runner that cannot be reached is asked again when it can."""
         self._cancelled = True
         try:
-            await self._link.send({"op": "cancel"})
+            await self._link.send(self._cancel)
         except SandboxLostError:
             return
 
@@ -129,7 +130,7 @@ class Run:
                 return RunView(ended=self.record.status(result), began=True, told=True)
             if self._cancelled and self.record.started is not None:
                 self._cancelled = False
-                await self._link.send({"op": "cancel"})
+                await self._link.send(self._cancel)
         raise SandboxLostError("the runner ended without a result")
 
     async def _take(self, frame: Frame) -> ExecutionResult | None:

@@ -132,6 +132,10 @@ class PodChannel(RunnerChannel):
             assert self._lost is not None
             raise self._loss(self._lost)
 
+    def speak_for(self, owner: Owner) -> None:
+        """Put files for this owner from now on: the sandbox is theirs from the first one, or refuses it."""
+        self._on_behalf = {"owner": owner.to_runner()}
+
     async def put_as_it_comes(self, path: str, pieces: AsyncIterator[bytes], mode: int) -> None:
         """Write a file whose content need not be in memory at once: no more is taken than the runner reads.
 
