@@ -1,6 +1,7 @@
 """Which backends the tests run against; what is left out is said at the end, never passed over."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,10 @@ settings.load_profile("corral")
 
 # Gateways of tests take no port that another run on this machine may have; tests of gRPC ask for a free one.
 os.environ.setdefault("CORRAL_GRPC_PORT", "0")
+
+# A shell that starts this in the background has it ignore Ctrl-C, and so would every program that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Those that need nothing but this machine, and those that need a daemon.
 HERE = ("embedded",)
