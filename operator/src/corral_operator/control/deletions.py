@@ -45,6 +45,10 @@ class Deletions:
                 attempts=None,
             )
 
+    def is_asked_for(self, uid: str) -> bool:
+        """Whether an object is being taken away, or somebody finds out whether it may be."""
+        return uid in self._asked
+
     def forget(self, uid: str) -> None:
         """The object does not exist any more."""
         self._again.pop(uid, None)

@@ -134,6 +134,8 @@ class Pools:
         Another operator that believes to lead, or did when it wrote, may be about to start something in it. So its
         runner is asked first, and starts nothing from then on.
         """
+        if self._deletions.is_asked_for(pod.uid):
+            return  # spent it is for that reason alone, perhaps, and its runner has not answered yet
         waits = pod.uid not in self.claims.spent
         self.claims.spoil(pod.uid)
         self._deletions.delete(PODS, pod, may_go=partial(self.may_go, pod, None) if waits else None)
