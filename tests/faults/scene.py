@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,6 +183,10 @@ class Scene:
 
     def check(self, what: str, *, reasons: dict[str, int] | None = None) -> Json:
         """Print the count and hold it against what must be; with ``reasons`` None, all must have completed."""
+        with suppress(
+            AssertionError
+        ):  # a pod that has just come up is read, or goes; what stays unheard is wrong
+            eventually(self.count, lambda found: not found["unheard"], seconds=20)
         found = self.count()
         seconds = time.monotonic() - self.began
         made = self.harness.call("made")
