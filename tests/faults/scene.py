@@ -183,9 +183,8 @@ class Scene:
 
     def check(self, what: str, *, reasons: dict[str, int] | None = None) -> Json:
         """Print the count and hold it against what must be; with ``reasons`` None, all must have completed."""
-        with suppress(
-            AssertionError
-        ):  # a pod that has just come up is read, or goes; what stays unheard is wrong
+        # A pod that has just come up is read, or goes; what stays unheard is wrong.
+        with suppress(AssertionError):
             eventually(self.count, lambda found: not found["unheard"], seconds=20)
         found = self.count()
         seconds = time.monotonic() - self.began

@@ -152,6 +152,19 @@ async def test_S3_nobodys_files_reach_a_sandbox_that_then_serves_another_task(tm
         assert (await channel.describe()).executions == ("main",)
 
 
+async def test_S3_a_file_that_names_no_owner_would_reach_whoever_starts_first(tmp_path: Path) -> None:
+    """The attack of the test above, without what keeps it off."""
+    async with real_runner(tmp_path) as port, _linked(port) as (ours, _), _linked(port) as (theirs, _):
+        await _is_unused(ours)
+        await _is_unused(theirs)
+        channel, _ = await theirs._ready()
+        await channel.put("in.txt", b"a secret", 0o644)
+        assert (await channel.describe()).owner is None
+        view = await _run(ours, _request("def main(): return open('in.txt').read()")).follow()
+    assert view.ended is not None
+    assert view.ended.result == "a secret"
+
+
 async def test_B13_a_task_that_waits_for_its_sandbox_cancels_no_other_that_runs_there(tmp_path: Path) -> None:
     code = "import time\ndef main():\n  time.sleep(0.5)\n  return 7"
     async with real_runner(tmp_path) as port, _linked(port) as (link, _):

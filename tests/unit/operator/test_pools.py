@@ -47,6 +47,23 @@ def _pods(server: ApiServer) -> set[str]:
     return {name for plural, _, name in server.objects if plural == "pods"}
 
 
+def _key_of(pod: Json) -> ObjectKey:
+    return ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+
+
+def _is_unused(replica: Replica, key: ObjectKey) -> bool:
+    link = replica.operator._links.find(key)
+    return link is not None and link.unused
+
+
+def _put_task_that_waits(server: ApiServer, *, attempt: int) -> None:
+    """Put a task whose attempt is yet to begin, in an hour."""
+    later = {"queued": time_text(datetime.now(UTC) + timedelta(hours=1))}
+    main = {"name": "main", "tool": "calculator", "phase": "Pending", "attempt": attempt, "timings": later}
+    status = {"executions": [main], "startTime": "2026-01-01T12:00:00Z", "phase": "Running"}
+    server.put(AGENT_TASKS, task_body(CALCULATE, status))
+
+
 def _ended(pod: Json) -> Json:
     sandbox = {"podName": pod["metadata"]["name"], "podUID": pod["metadata"]["uid"], "warm": True}
     return {
@@ -72,10 +89,7 @@ async def test_B13_a_chain_goes_on_when_its_operator_died_before_it_took_a_used_
 async def test_B13_a_sandbox_of_an_attempt_that_was_retried_since_is_given_to_nobody() -> None:
     server = ApiServer()
     pod = _warm(server)
-    later = {"queued": time_text(datetime.now(UTC) + timedelta(hours=1))}
-    main = {"name": "main", "tool": "calculator", "phase": "Pending", "attempt": 2, "timings": later}
-    status = {"executions": [main], "startTime": "2026-01-01T12:00:00Z", "phase": "Running"}
-    server.put(AGENT_TASKS, task_body(CALCULATE, status))
+    _put_task_that_waits(server, attempt=2)
     used = {pod["metadata"]["name"]}
     async with _runner_of(pod, "task-uid/main"), running(server):
         await eventually_async(lambda: _pods(server), lambda pods: len(pods) == 1 and pods != used)
@@ -86,11 +100,8 @@ async def test_B13_a_sandbox_that_another_operator_started_in_stays_though_no_wa
 ):
     server = ApiServer()
     pod = _warm(server)
-    later = {"queued": time_text(datetime.now(UTC) + timedelta(hours=1))}
-    main = {"name": "main", "tool": "calculator", "phase": "Pending", "attempt": 1, "timings": later}
-    status = {"executions": [main], "startTime": "2026-01-01T12:00:00Z", "phase": "Running"}
-    server.put(AGENT_TASKS, task_body(CALCULATE, status))
-    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    _put_task_that_waits(server, attempt=1)
+    key = _key_of(pod)
 
     def is_described(replica: Replica) -> bool:
         link = replica.operator._links.find(key)
@@ -107,12 +118,10 @@ async def test_B13_a_sandbox_that_another_operator_started_in_stays_though_no_wa
 async def test_B13_a_sandbox_too_many_stays_if_another_operator_has_started_something_in_it() -> None:
     server = ApiServer()
     pod = _warm(server)
-    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    key = _key_of(pod)
     async with _runner_of(pod, None) as runner, running(server) as replica:
         pools = replica.operator.pools
-        await eventually_async(
-            lambda: (link := replica.operator._links.find(key)) is not None and link.unused
-        )
+        await eventually_async(lambda: _is_unused(replica, key))
         runner.owner, runner.executions = {"uid": "others-uid/main", "attempt": 1}, ["main"]
         pools.give_up(key)
         pools.give_up(key)  # the next look comes while the runner is being asked
@@ -130,10 +139,10 @@ async def test_B13_a_sandbox_too_many_stays_if_another_operator_has_started_some
 async def test_B13_what_a_task_is_done_with_stays_if_it_serves_another_one() -> None:
     server = ApiServer()
     pod = _warm(server)
-    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    key = _key_of(pod)
     async with _runner_of(pod, None) as runner, running(server) as replica:
         operator = replica.operator
-        await eventually_async(lambda: (link := operator._links.find(key)) is not None and link.unused)
+        await eventually_async(lambda: _is_unused(replica, key))
         runner.owner, runner.executions = {"uid": "others-uid/main", "attempt": 1}, ["main"]
         operator.tasks._actor.delete_pod(key, "task-uid")
         await eventually_async(lambda: replica.idle)
@@ -157,11 +166,9 @@ def test_B13_a_sandbox_that_two_tasks_were_given_is_taken_until_both_have_let_go
 async def test_B13_a_sandbox_too_many_is_retired_before_it_goes() -> None:
     server = ApiServer()
     pod = _warm(server)
-    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    key = _key_of(pod)
     async with _runner_of(pod, None) as runner, running(server) as replica:
-        await eventually_async(
-            lambda: (link := replica.operator._links.find(key)) is not None and link.unused
-        )
+        await eventually_async(lambda: _is_unused(replica, key))
         replica.operator.pools.give_up(key)
         await eventually_async(lambda: runner.retired)
         assert key.name in _pods(server), "whoever has just been given it hears so from its runner"
@@ -184,7 +191,7 @@ async def test_B13_a_sandbox_that_serves_a_task_whose_status_cannot_be_read_is_n
     server = ApiServer()
     pod = _warm(server)
     server.put(AGENT_TASKS, task_body(CALCULATE, {"executions": "somebody's words"}))
-    key = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+    key = _key_of(pod)
 
     def answers(replica: Replica) -> bool:
         link = replica.operator._links.find(key)
@@ -209,7 +216,7 @@ async def test_B4_who_begins_to_wait_in_a_queue_gets_a_replacement_at_once(
     pod = _warm(server)
     async with running(server) as replica:
         await eventually_async(lambda: replica.acts)
-        taken = ObjectKey("team", pod["metadata"]["name"], pod["metadata"]["uid"])
+        taken = _key_of(pod)
         replica.operator.pools.claim(taken, task(uid="others-uid"))
         # Once that is written, which is done once a second, nothing else makes the pool be looked at.
         await eventually_async(

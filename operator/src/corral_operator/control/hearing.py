@@ -128,12 +128,10 @@ class Hearing:
 
     def _kick_owner(self, pod: PodView) -> None:
         """Look at the task that a pod is for: its owner, or who has claimed it."""
-        claimers = [*self._pools.claims.claimers(pod.key.uid)]
+        claimers = self._pools.claims.claimers(pod.key.uid)
         for claimer in claimers:
             self._tasks.kick(claimer)
-        if claimers:
-            return
-        if pod.owner_uid is not None and self._store.tasks.get(pod.owner_uid) is not None:
+        if not claimers and pod.owner_uid is not None and self._store.tasks.get(pod.owner_uid) is not None:
             self._tasks.kick(pod.owner_uid)
 
     def _tools_changed(self, namespace: str) -> None:

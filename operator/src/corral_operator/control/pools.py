@@ -155,7 +155,7 @@ class Pools:
             if task is None:
                 await asyncio.sleep(_RETIRED_STAYS_SECONDS)
             return True
-        if task == described.owner.uid.partition("/")[0]:
+        if task == _task_of(described.owner):
             return True
         log.info("pod %s was to go, and serves %s", pod.name, described.owner.uid)
         self.claims.unspoil(pod.uid)
@@ -353,7 +353,7 @@ class Pools:
 
     def _is_over(self, owner: Owner, since: float) -> bool:
         """Whether an attempt has ended that a runner named at a loop time. What no watch has told of yet has not."""
-        uid = owner.uid.partition("/")[0]
+        uid = _task_of(owner)
         task = self._store.tasks.get(uid)
         if task is None:
             return self._store.tasks.is_gone(uid) or since < self._store.tasks_listed_at
@@ -386,6 +386,10 @@ class Pools:
         POOL_SANDBOXES.labels(*labels, "ready").set(len(self._ready(pool)))
         waiting = [pod for pod in pods if not pod.ended and self.claims.is_free(pod.key.uid)]
         POOL_SANDBOXES.labels(*labels, "waiting").set(len(waiting))
+
+
+def _task_of(owner: Owner) -> str:
+    return owner.uid.partition("/")[0]
 
 
 def _key(pool: SandboxPool) -> ObjectKey:
